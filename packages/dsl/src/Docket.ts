@@ -1,0 +1,528 @@
+/**
+ * The producer side: adding, replacing, cancelling, striking and inspecting executions.
+ *
+ * Typed operations need `Enqueue<Tag>`, which only `group.client` or `task.client` grants; untyped ones need `Docket`.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { DocketError, InvalidOption, InvalidPayload, Unsupported } from "./DocketError.ts"
+import type * as Execution from "./Execution.ts"
+import type * as Flow from "./Flow.ts"
+import * as client from "./internal/client.ts"
+import { codec } from "./internal/codec.ts"
+import * as execution from "./internal/execution.ts"
+import * as options_ from "./internal/options.ts"
+import type {
+  EncodedAdded,
+  EncodedAddition,
+  EncodedCondition,
+  EncodedDeadLetter,
+  EncodedEvent,
+  EncodedOutcome,
+  EncodedRun,
+  EncodedStrike
+} from "./internal/wire.ts"
+import * as Strike from "./Strike.ts"
+import type * as Task from "./Task.ts"
+import { TaskFailure, Undecodable } from "./TaskFailure.ts"
+
+export type {
+  Due,
+  EncodedAdded,
+  EncodedAddition,
+  EncodedCondition,
+  EncodedDeadLetter,
+  EncodedEvent,
+  EncodedOutcome,
+  EncodedRun,
+  EncodedStrike,
+  Trace
+} from "./internal/wire.ts"
+
+/** Permission to add executions of the task `Tag`. `group.client` grants it for the tasks of a group, and for no others. */
+export interface Enqueue<Tag extends string> {
+  readonly _: unique symbol
+  readonly tag: Tag
+}
+
+/** `Enqueue<Tag>` of each tag. */
+export type ToEnqueue<Tag extends string> = Tag extends string ? Enqueue<Tag> : never
+
+/** When to run: `at` a time, or `after` a duration; now if neither is given. */
+export type When =
+  | {
+    readonly at?: DateTime.DateTime.Input | undefined
+    readonly after?: Task.Excluded<"`at` and `after` exclude each other"> | undefined
+  }
+  | {
+    readonly after?: Duration.Input | undefined
+    readonly at?: Task.Excluded<"`at` and `after` exclude each other"> | undefined
+  }
+
+/** Options of `add`. */
+export type AddOptions = When & {
+  /** Overrides the key of the task. */
+  readonly key?: string | undefined
+  /** What to do when the key is taken by a pending or running execution. Default "keep"; "fail" fails with reason `KeyExists`. */
+  readonly onExisting?: "keep" | "replace" | "fail" | undefined
+}
+
+/** Options of `replace`. */
+export type ReplaceOptions = When & { readonly key?: string | undefined }
+
+/** One execution, without its types. */
+export interface Snapshot {
+  readonly task: string
+  readonly key: string
+  readonly state: Execution.State
+  readonly scheduledAt: DateTime.Utc
+  readonly attempt: number
+  readonly worker: Option.Option<string>
+  readonly payload: unknown
+}
+
+/** How many pending and running executions of a task there are in a lane. */
+export interface Counts {
+  readonly task: string
+  readonly lane: string
+  readonly scheduled: number
+  /** Due, and waiting for a free slot of a worker. */
+  readonly ready: number
+  /** Due, and paused or without a worker that has the handler. */
+  readonly held: number
+  readonly running: number
+}
+
+/** Why an execution does not run right now. */
+export type Explanation =
+  | { readonly _tag: "Unknown" }
+  | { readonly _tag: "NotDue"; readonly at: DateTime.Utc }
+  | { readonly _tag: "Paused"; readonly reason: string }
+  | { readonly _tag: "Struck"; readonly reason: string; readonly until: Option.Option<DateTime.Utc> }
+  | {
+    readonly _tag: "Limited"
+    readonly by: "concurrency" | "rateLimit" | "debounce" | "cooldown"
+    readonly position: number
+  }
+  | { readonly _tag: "NoWorker"; readonly lane: string }
+  | { readonly _tag: "Waiting"; readonly lane: string; readonly ready: number }
+  | { readonly _tag: "Retrying"; readonly attempt: number; readonly next: DateTime.Utc }
+  | { readonly _tag: "Running"; readonly worker: string; readonly since: DateTime.Utc }
+  | { readonly _tag: "Finished"; readonly at: DateTime.Utc }
+
+/** An event of any execution, with the JSON form of its values. */
+export interface AnyEvent {
+  readonly task: string
+  readonly key: string
+  readonly event: Execution.Event<unknown, unknown, unknown>
+}
+
+/** A run that ended in failure and will not be retried. */
+export interface DeadLetter<T extends Task.Any> {
+  readonly key: string
+  readonly payload: Task.Payload<T>
+  readonly error: Task.Error<T> | TaskFailure
+  readonly attempts: number
+  readonly failedAt: DateTime.Utc
+}
+
+/** A docket: a named set of executions in a store. `DocketEngine.layer` of the runtime package provides it. */
+export class Docket extends Context.Service<Docket, {
+  readonly name: string
+  /** Writes additions in their JSON form; what `add` and `Agenda.scatter` are made of. */
+  readonly addEncoded: (
+    additions: ReadonlyArray<EncodedAddition>,
+    options: { readonly atomic: boolean }
+  ) => Effect.Effect<ReadonlyArray<EncodedAdded>, DocketError>
+  /** The run under a key, if one is known. */
+  readonly get: (key: string) => Effect.Effect<EncodedRun | undefined, DocketError>
+  /** The outcome of this generation of a key, or of a later one; `undefined` while there is none. */
+  readonly outcome: (key: string, generation: number) => Effect.Effect<EncodedOutcome | undefined, DocketError>
+  /** Waits for the outcome, riding out interruptions of the store. */
+  readonly awaitOutcome: (key: string, generation: number) => Effect.Effect<EncodedOutcome>
+  /** What happens to a key from now on, until this generation or a later one has finished. */
+  readonly changes: (key: string, generation: number) => Stream.Stream<EncodedEvent, DocketError>
+  readonly strike: (strike: EncodedStrike) => Effect.Effect<void, DocketError>
+  readonly restore: (strike: Pick<EncodedStrike, "task" | "where">) => Effect.Effect<void, DocketError>
+  /** The failed runs of a task that are still kept, oldest first. */
+  readonly deadLetters: (task: string) => Stream.Stream<EncodedDeadLetter, DocketError>
+  readonly cancel: (key: string) => Effect.Effect<boolean, DocketError>
+  readonly explain: (key: string) => Effect.Effect<Explanation, DocketError>
+  readonly pause: (options?: PauseOptions) => Effect.Effect<void, DocketError>
+  readonly resume: (options?: PauseOptions) => Effect.Effect<void, DocketError>
+  readonly snapshot: Stream.Stream<Snapshot, DocketError>
+  readonly counts: Effect.Effect<ReadonlyArray<Counts>, DocketError>
+  readonly events: Stream.Stream<AnyEvent, DocketError>
+  readonly clear: Effect.Effect<number, DocketError>
+}>()("@effect-docket/dsl/Docket") {}
+
+/** What to pause: one task, one lane, or everything. */
+export interface PauseOptions {
+  readonly task?: Task.Any | undefined
+  readonly lane?: string | undefined
+  readonly reason?: string | undefined
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// typed operations
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Payload and options after the task, as `Task.PayloadArgs` and the entries of `addAll` have checked them. */
+type Entry = readonly [task: Task.Any, ...args: ReadonlyArray<unknown>]
+
+type AnyExecution = Execution.Execution<unknown, unknown, unknown, unknown>
+
+/** Encodes all, then writes all: nothing is written if one of them is invalid. */
+const write = Effect.fnUntraced(function*(
+  operation: string,
+  entries: ReadonlyArray<Entry>,
+  onExisting?: "replace"
+): Effect.fn.Return<ReadonlyArray<AnyExecution>, DocketError> {
+  if (entries.length === 0) return []
+  const context = (yield* Effect.context<never>()) as Context.Context<Enqueue<string>> // the callers' types ask for it
+  const additions: Array<EncodedAddition> = []
+  for (const [task, payload, options] of entries) {
+    const granted = Context.get(context, client.key(task._tag))
+    const given = options as AddOptions | undefined // see `Entry`
+    additions.push(
+      yield* client.encode(operation, granted, task, payload, onExisting ? { ...given, onExisting } : given)
+    )
+  }
+  const { docket } = Context.get(context, client.key(entries[0]![0]._tag))
+  const added = yield* docket.addEncoded(additions, { atomic: true })
+  return added.map((one, index): AnyExecution => execution.make(docket, entries[index]![0], additions[index]!.key, one))
+})
+
+/**
+ * Schedules one execution. Fails with `DocketError` if the payload is invalid or the store cannot be reached; repeating
+ * it with the same key is safe.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const add = <T extends Task.Any>(
+  task: T,
+  ...args: Task.PayloadArgs<T, AddOptions>
+): Effect.Effect<Execution.For<T>, DocketError, Enqueue<T["_tag"]> | Task.ServicesClient<T>> =>
+  Effect.map(write("Docket.add", [[task, ...args]]), (executions) => executions[0] as Execution.For<T>) // one entry, one handle of its task
+
+/**
+ * Schedules many executions in one round trip: `[task, payload, options?]`, of different tasks if you like. Every
+ * payload is checked before anything is written; use `Agenda.scatter` to spread them over time or to accept a part.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const addAll = <const Tasks extends ReadonlyArray<Task.Any>>(
+  entries: {
+    readonly [K in keyof Tasks]: readonly [task: Tasks[K], payload: Task.PayloadInput<Tasks[K]>, options?: AddOptions]
+  }
+): Effect.Effect<
+  { readonly [K in keyof Tasks]: Execution.For<Tasks[K]> },
+  DocketError,
+  ToEnqueue<Tasks[number]["_tag"]> | Task.ServicesClient<Tasks[number]>
+> => write("Docket.addAll", entries as ReadonlyArray<Entry>) as Effect.Effect<never, DocketError> // one handle per entry, in their order
+
+/**
+ * Schedules an execution in the place of a pending one with the same key: new payload, new time. A running one finishes
+ * beside it, and its outcome does not count.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const replace = <T extends Task.Any>(
+  task: T,
+  ...args: Task.PayloadArgs<T, ReplaceOptions>
+): Effect.Effect<Execution.For<T>, DocketError, Enqueue<T["_tag"]> | Task.ServicesClient<T>> =>
+  Effect.map(write("Docket.replace", [[task, ...args]], "replace"), (executions) => executions[0] as Execution.For<T>) // as in `add`
+
+/**
+ * The handle of a known execution; `None` if nothing is known about the key, or if it belongs to another task.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const get = <T extends Task.Any>(
+  task: T,
+  key: string
+): Effect.Effect<Option.Option<Execution.For<T>>, DocketError, Docket | Task.ServicesClient<T>> =>
+  Docket.use((docket) =>
+    Effect.map(docket.get(key), (run) =>
+      run === undefined || run.task !== task._tag
+        ? Option.none()
+        : Option.some(
+          execution.make(docket, task, key, { disposition: "Existing", generation: run.generation, due: run.due })
+        ))
+  )
+
+/**
+ * Starts a flow. `await` of the handle gives the value of its last step. Flows are defined and type-checked by this
+ * version, and interpreted by a later one: until then this fails with reason `Unsupported`.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const start = <Name extends string, In, A, E, Tags extends string, R>(
+  flow: Flow.Named<Name, In, A, E, Tags, R>,
+  ..._args: [void] extends [In] ? [input?: In, options?: AddOptions] : [input: NoInfer<In>, options?: AddOptions]
+): Effect.Effect<Execution.Execution<A, E, Flow.Progress, R>, DocketError, ToEnqueue<Tags> | R> =>
+  Effect.fail(
+    new DocketError({
+      operation: "Docket.start",
+      reason: new Unsupported({ feature: `starting a flow ("${flow._tag}")` })
+    })
+  )
+
+/** The conditions of a strike in their JSON form, in the order of the field names, so that `restore` finds them. */
+const conditions = Effect.fnUntraced(function*(
+  operation: string,
+  task: Task.Any,
+  where: Readonly<Record<string, unknown>> | undefined
+): Effect.fn.Return<ReadonlyArray<EncodedCondition>, DocketError> {
+  if (where === undefined) return []
+  const schemas: Readonly<Record<string, Schema.Top>> = "fields" in task.payloadSchema
+    ? task.payloadSchema.fields as Readonly<Record<string, Schema.Top>> // struct and class schemas have their fields there
+    : {}
+  const encoded: Array<EncodedCondition> = []
+  for (const field of Object.keys(where).toSorted()) {
+    const { operator, values } = Strike.parts(where[field])
+    const schema = schemas[field] ?? Schema.Unknown
+    const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(schema)) as (
+      value: unknown
+    ) => Effect.Effect<unknown, Schema.SchemaError> // fields of a strike are scalars
+    encoded.push({
+      field,
+      operator,
+      bigint: values.some((value) => typeof value === "bigint"),
+      values: yield* Effect.forEach(values, encode).pipe(
+        Effect.mapError((error) =>
+          new DocketError({
+            operation,
+            reason: new InvalidPayload({ task: task._tag, message: `field ${field}: ${error.message}` })
+          })
+        )
+      )
+    })
+  }
+  return encoded
+})
+
+/**
+ * Stops running a task, or its executions whose payload matches `where`, until `restore` or `until`. Struck executions
+ * end with reason `Struck`; running ones finish.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const strike = <T extends Task.Any>(
+  task: T,
+  options?: {
+    readonly where?: Strike.Where<NoInfer<Task.Payload<T>>> | undefined
+    readonly reason?: string | undefined
+    readonly until?: DateTime.DateTime.Input | undefined
+  }
+): Effect.Effect<void, DocketError, Docket> =>
+  Effect.gen(function*() {
+    const where = yield* conditions(
+      "Docket.strike",
+      task,
+      options?.where as Readonly<Record<string, unknown>> | undefined
+    ) // an object: `Where`
+    const until = options?.until === undefined ? undefined : Option.getOrUndefined(DateTime.make(options.until))
+    if (options?.until !== undefined && until === undefined) {
+      return yield* new DocketError({
+        operation: "Docket.strike",
+        reason: new InvalidOption({ option: "until", message: "`until` is not a time" })
+      })
+    }
+    yield* (yield* Docket).strike({
+      task: task._tag,
+      where,
+      reason: options?.reason ?? "",
+      until: until === undefined ? undefined : DateTime.toEpochMillis(until)
+    })
+  })
+
+/**
+ * Undoes a strike with the same `where`.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const restore = <T extends Task.Any>(
+  task: T,
+  options?: { readonly where?: Strike.Where<NoInfer<Task.Payload<T>>> | undefined }
+): Effect.Effect<void, DocketError, Docket> =>
+  Effect.gen(function*() {
+    const where = yield* conditions(
+      "Docket.restore",
+      task,
+      options?.where as Readonly<Record<string, unknown>> | undefined
+    ) // an object: `Where`
+    yield* (yield* Docket).restore({ task: task._tag, where })
+  })
+
+type LetterServices<T extends Task.Any> = Task.ServicesClient<T> | Task.ServicesServer<T>
+
+/** A letter with what `redrive` needs of it. A payload that does not decode is left as its JSON value. */
+const decodeLetter = Effect.fnUntraced(function*(task: Task.Any, letter: EncodedDeadLetter) {
+  const exit = yield* execution.decodeOutcome(task, letter.key, { _tag: "Exit", exit: letter.exit })
+  const payload = yield* Effect.result(codec(task).decodePayload(letter.payload, letter.version))
+  return {
+    encoded: letter,
+    readable: payload._tag === "Success",
+    letter: {
+      key: letter.key,
+      payload: payload._tag === "Success" ? payload.success : letter.payload,
+      error: Exit.isFailure(exit)
+        ? execution.errorOf(exit)
+        : new TaskFailure({
+          task: task._tag,
+          key: letter.key,
+          reason: new Undecodable({ message: "a failed run holds a success" })
+        }),
+      attempts: letter.attempt,
+      failedAt: DateTime.makeUnsafe(letter.failedAt)
+    }
+  }
+})
+
+/**
+ * The failed runs of a task that are still kept, oldest first. A payload that does not decode is given as its JSON text.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const deadLetters = <T extends Task.Any>(
+  task: T
+): Stream.Stream<DeadLetter<T>, DocketError, Docket | LetterServices<T>> =>
+  Stream.unwrap(Effect.map(Docket, (docket) =>
+    docket.deadLetters(task._tag).pipe(
+      Stream.mapEffect((letter) => Effect.map(decodeLetter(task, letter), ({ letter }) => letter as DeadLetter<T>)) // decoded with the schemas of T
+    )))
+
+/**
+ * Schedules failed runs again, all or those that match, with a repaired payload if `map` is given; the number of runs
+ * scheduled. A run that was scheduled again meanwhile is left alone. Without `map` the stored payload is kept as it is.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const redrive = <T extends Task.Any>(
+  task: T,
+  options?: {
+    readonly filter?: ((letter: DeadLetter<NoInfer<T>>) => boolean) | undefined
+    readonly map?: ((letter: DeadLetter<NoInfer<T>>) => Task.PayloadInput<NoInfer<T>>) | undefined
+    readonly limit?: number | undefined
+  }
+): Effect.Effect<number, DocketError, Docket | Enqueue<T["_tag"]> | LetterServices<T>> =>
+  Effect.gen(function*() {
+    const docket = yield* Docket
+    const granted = yield* client.key(task._tag)
+    const map = options?.map
+    return yield* docket.deadLetters(task._tag).pipe(
+      Stream.mapEffect((letter) => decodeLetter(task, letter)),
+      Stream.filter(({ letter }) => options?.filter === undefined || options.filter(letter as DeadLetter<T>)), // decoded with the schemas of T
+      Stream.take(options?.limit ?? Number.MAX_SAFE_INTEGER),
+      Stream.mapEffect(Effect.fnUntraced(function*({ encoded, letter }) {
+        const repaired = map === undefined
+          ? { payload: encoded.payload, version: encoded.version }
+          : yield* client.encode("Docket.redrive", granted, task, map(letter as DeadLetter<T>), { key: encoded.key }) // as above
+        const resolved = options_.resolved(granted.task)
+        return {
+          task: task._tag,
+          version: repaired.version,
+          key: encoded.key,
+          payload: repaired.payload,
+          due: { after: 0 },
+          onExisting: "keep",
+          lane: resolved.lane,
+          priority: typeof resolved.priority === "number"
+            ? resolved.priority
+            : resolved.priority(letter.payload as never), // made for this payload
+          retention: resolved.retention,
+          redrive: encoded.generation
+        } satisfies EncodedAddition
+      })),
+      Stream.grouped(500),
+      Stream.mapEffect((additions) => docket.addEncoded(additions, { atomic: false })),
+      Stream.runFold(() => 0, (count, added) => count + added.filter((one) => one.disposition === "Added").length)
+    )
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// untyped operations
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Cancels a pending execution or interrupts a running one. `false` if there is none, or if it had already ended.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const cancel = (key: string): Effect.Effect<boolean, DocketError, Docket> =>
+  Docket.use((docket) => docket.cancel(key))
+/**
+ * Says why an execution does not run right now.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const explain = (key: string): Effect.Effect<Explanation, DocketError, Docket> =>
+  Docket.use((docket) => docket.explain(key))
+/**
+ * Stops starting executions of a task, of a lane, or of everything. Running ones finish, nothing is dropped.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const pause = (options?: PauseOptions): Effect.Effect<void, DocketError, Docket> =>
+  Docket.use((docket) => docket.pause(options))
+/**
+ * Undoes `pause`.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const resume = (options?: PauseOptions): Effect.Effect<void, DocketError, Docket> =>
+  Docket.use((docket) => docket.resume(options))
+/**
+ * Every pending and running execution, by time.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const snapshot: Stream.Stream<Snapshot, DocketError, Docket> = Stream.unwrap(
+  Docket.use((docket) => Effect.succeed(docket.snapshot))
+)
+/**
+ * How many executions are pending and running, per task and lane.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const counts: Effect.Effect<ReadonlyArray<Counts>, DocketError, Docket> = Docket.use((docket) => docket.counts)
+/**
+ * Everything that happens from now on.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const events: Stream.Stream<AnyEvent, DocketError, Docket> = Stream.unwrap(
+  Docket.use((docket) => Effect.succeed(docket.events))
+)
+/**
+ * Removes every pending execution; the number removed. Running ones finish, strikes and pauses stay.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const clear: Effect.Effect<number, DocketError, Docket> = Docket.use((docket) => docket.clear)

@@ -1,0 +1,54 @@
+/**
+ * What whatever runs tasks has to know of them: their options, codecs and handlers. `@effect-docket/runtime` is built on
+ * it; applications do not need it, and it may change with any release.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * The wire form of a task.
+ *
+ * @category codecs
+ * @since 0.1.0
+ */
+export { type Codec, codec } from "./internal/codec.ts"
+
+/**
+ * Reads outcomes and events with the schemas of a task.
+ *
+ * @category codecs
+ * @since 0.1.0
+ */
+export { decodeEvent, decodeOutcome, errorOf } from "./internal/execution.ts"
+
+/**
+ * The options of a task, read once, and checks of options.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export {
+  type AnyRetry,
+  integer,
+  invalid,
+  millis,
+  type Recurrence,
+  type Resolved,
+  resolved
+} from "./internal/options.ts"
+
+/**
+ * How `toLayer` hands an implementation to the worker.
+ *
+ * @category handlers
+ * @since 0.1.0
+ */
+export { type Implementation, key as handlerKey } from "./internal/handler.ts"
+
+/**
+ * Encodes additions on behalf of a worker.
+ *
+ * @category codecs
+ * @since 0.1.0
+ */
+export { type Client, due, encode, encodeSeed } from "./internal/client.ts"

@@ -1,0 +1,216 @@
+/**
+ * What `Docket.Enqueue<Tag>` stands for: a docket, and the task with the options of the group that granted it.
+ *
+ * A producer knows a task by its class; the defaults that a group gave it (its lane, its retention) reach the producer
+ * through here.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Docket from "../Docket.ts"
+import { DocketError, InvalidOption, InvalidPayload, LimitExceeded, type Reason } from "../DocketError.ts"
+import type * as Task from "../Task.ts"
+import { type Codec, codec } from "./codec.ts"
+import { isTooLong, makeGenerator, maxKeyBytes } from "./key.ts"
+import * as options from "./options.ts"
+
+/** The permission to add runs of a task. */
+export interface Client {
+  readonly docket: Docket.Docket["Service"]
+  readonly task: Task.Any
+}
+
+const keys = new Map<string, Context.Key<never, Client>>()
+
+/** The service key of the permission for a tag. */
+export const key = <const Tag extends string>(tag: Tag): Context.Key<Docket.Enqueue<Tag>, Client> => {
+  let key = keys.get(tag)
+  if (key === undefined) keys.set(tag, key = Context.Service<never, Client>(`@effect-docket/dsl/Docket/Enqueue/${tag}`))
+  return key as Context.Key<Docket.Enqueue<Tag>, Client> // its identifier is a phantom
+}
+
+const layers = new WeakMap<object, Layer.Layer<never, never, Docket.Docket>>()
+
+/** Layer that grants the tasks of `owner`; the same layer each time, so that it is built once. */
+export const layer = (owner: object, tasks: ReadonlyArray<Task.Any>): Layer.Layer<never, never, Docket.Docket> => {
+  let layer = layers.get(owner)
+  if (layer === undefined) {
+    layer = Layer.effectContext(Effect.map(Docket.Docket, (docket) => {
+      let context = Context.empty()
+      for (const task of tasks) {
+        context = Context.add(context, key(task._tag), { docket, task }) as Context.Context<never> // keyed by tag
+      }
+      return context
+    }))
+    layers.set(owner, layer)
+  }
+  return layer
+}
+
+/** What is needed to add runs of a task through a client. */
+interface Prepared extends options.Resolved {
+  readonly codec: Codec
+}
+
+const prepared = new WeakMap<Task.Any, WeakMap<Task.Any, Prepared>>()
+
+/** The options of `task` over those of the group that granted it. */
+const prepare = (client: { readonly task: Task.Any }, task: Task.Any): Prepared => {
+  let byTask = prepared.get(client.task)
+  if (byTask === undefined) prepared.set(client.task, byTask = new WeakMap())
+  let value = byTask.get(task)
+  if (value === undefined) {
+    const annotations = Context.merge(client.task.annotations, task.annotations)
+    value = {
+      ...options.resolved(Object.assign(Object.create(task) as Task.Any, { annotations })), // `task` with other annotations
+      codec: codec(task)
+    }
+    byTask.set(task, value)
+  }
+  return value
+}
+
+const generators = new WeakMap<object, ReturnType<typeof makeGenerator>>()
+
+const generatorOf = (docket: object) => {
+  let generator = generators.get(docket)
+  if (generator === undefined) generators.set(docket, generator = makeGenerator())
+  return generator
+}
+
+/** When to run, as producers say it. */
+export interface When {
+  readonly at?: unknown
+  readonly after?: unknown
+}
+
+/** A time given by a producer; the clock of the store has the last word, so a delay stays a delay. */
+export const due = (when: When | undefined): Docket.Due | undefined => {
+  if (when?.at !== undefined) {
+    const at = DateTime.make(when.at as DateTime.DateTime.Input) // the types of the options say so; a bad value gives none
+    return Option.isSome(at) ? { at: DateTime.toEpochMillis(at.value) } : undefined
+  }
+  if (when?.after === undefined) return { after: 0 }
+  const after = Duration.fromInput(when.after as Duration.Input) // as above
+  if (Option.isNone(after)) return undefined
+  const millis = Duration.toMillis(after.value)
+  return Number.isFinite(millis) ? { after: Math.max(0, millis) } : undefined
+}
+
+/** The current span, if a tracer of the application records it. */
+const traceOf = ({ cache: { span, tracer } }: Fiber.Fiber<unknown, unknown>): Docket.Trace | undefined =>
+  span === undefined || tracer === undefined
+    ? undefined
+    : { traceId: span.traceId, spanId: span.spanId, sampled: span.sampled }
+
+const fail = (operation: string, reason: Reason) => Effect.fail(new DocketError({ operation, reason }))
+
+/** Encodes one addition: payload, key, time and the options of the task. Of the docket only its identity matters. */
+export const encode = (
+  operation: string,
+  client: { readonly docket: object; readonly task: Task.Any },
+  task: Task.Any,
+  input: unknown,
+  given:
+    | (When & {
+      readonly key?: string | undefined
+      readonly onExisting?: Docket.EncodedAddition["onExisting"] | undefined
+    })
+    | undefined
+): Effect.Effect<Docket.EncodedAddition, DocketError> =>
+  Effect.withFiber((fiber) => {
+    const options_ = prepare(client, task)
+    const when = due(given)
+    if (when === undefined) {
+      return fail(
+        operation,
+        new InvalidOption({
+          option: "at",
+          message: `task "${task._tag}": \`at\` or \`after\` is not a time or a finite duration`
+        })
+      )
+    }
+    return Effect.matchEffect(options_.codec.encodePayload(input), {
+      onFailure: (message) =>
+        fail(
+          operation,
+          new InvalidPayload({ task: task._tag, message: `the payload of task "${task._tag}" is invalid: ${message}` })
+        ),
+      onSuccess: ({ json, value }) =>
+        Effect.try({
+          try: (): Docket.EncodedAddition => ({
+            task: task._tag,
+            version: options_.version,
+            key: given?.key ?? (options_.key === undefined
+              ? generatorOf(client.docket)(
+                task._tag,
+                fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
+                fiber.getRef(Random.Random)
+              )
+              : options.keyOf(task._tag, options_.key, value)),
+            payload: json,
+            due: when,
+            onExisting: given?.onExisting ?? "keep",
+            lane: options_.lane,
+            priority: typeof options_.priority === "number" ? options_.priority : options_.priority(value as never), // made for this payload
+            retention: options_.retention,
+            trace: traceOf(fiber)
+          }),
+          catch: (cause) =>
+            new DocketError({
+              operation,
+              reason: new InvalidPayload({
+                task: task._tag,
+                message: `the key or the priority of task "${task._tag}" cannot be computed: ${String(cause)}`
+              })
+            })
+        }).pipe(Effect.flatMap((addition) =>
+          addition.key === ""
+            ? fail(
+              operation,
+              new InvalidOption({ option: "key", message: `task "${task._tag}": a key must not be empty` })
+            )
+            : isTooLong(addition.key)
+            ? fail(
+              operation,
+              new LimitExceeded({ limit: maxKeyBytes, option: `the bytes of a key (task "${task._tag}")` })
+            )
+            : Effect.succeed(addition)
+        ))
+    })
+  })
+
+/** An addition that was encoded without a permission, with the options of the group that grants it now. */
+export const grant = (
+  client: Client,
+  task: Task.Any,
+  addition: Docket.EncodedAddition,
+  fiber: Fiber.Fiber<unknown, unknown>
+): Docket.EncodedAddition => {
+  const { lane, priority, retention } = prepare(client, task)
+  return {
+    ...addition,
+    lane,
+    priority: typeof priority === "number" ? priority : addition.priority, // a function is the task's own, and was asked before
+    retention,
+    trace: traceOf(fiber)
+  }
+}
+
+/** Encodes the first run of a perpetual task. Its key has to be the same in every process that seeds it. */
+export const encodeSeed = (
+  operation: string,
+  client: { readonly docket: object; readonly task: Task.Any },
+  task: Task.Any,
+  input: unknown,
+  key: string | undefined
+): Effect.Effect<Docket.EncodedAddition, DocketError> =>
+  encode(operation, client, task, input, {
+    key: key ?? (options.resolved(client.task).key === undefined ? task._tag : undefined)
+  })

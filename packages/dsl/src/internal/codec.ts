@@ -1,0 +1,133 @@
+/**
+ * The wire form of a task: JSON text for payloads, outcomes and progress, built from its schemas once.
+ *
+ * Text and not values, because stores keep text: what is written is what is read back, in every process.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import type * as Task from "../Task.ts"
+import { TaskFailure } from "../TaskFailure.ts"
+import * as options from "./options.ts"
+
+/** A step of a codec: services of the schemas are provided by whoever runs it, errors are messages. */
+type Step<A> = Effect.Effect<A, string, never>
+
+/** Encodes and decodes what one task stores. */
+export interface Codec {
+  /** From the constructor input: the decoded value (defaults applied), and its text. */
+  readonly encodePayload: (input: unknown) => Step<{ readonly value: unknown; readonly json: string }>
+  readonly decodePayload: (json: string, version: number) => Step<unknown>
+  /** The text of the outcome of a success. */
+  readonly encodeSuccess: (value: unknown) => Step<string>
+  /** The text of the outcome of a declared error or a `TaskFailure`. */
+  readonly encodeFailure: (error: unknown) => Step<string>
+  readonly decodeExit: (json: string) => Step<Exit.Exit<unknown, unknown>>
+  readonly encodeProgress: (value: unknown) => Step<string>
+  readonly decodeProgress: (json: string) => Step<unknown>
+}
+
+const message = (error: unknown): string => error instanceof Error ? error.message : String(error)
+const failWithMessage = (error: unknown): Step<never> => Effect.fail(message(error))
+
+/** Runs a step of user code that may throw or die, so that a bad value never stops a worker or a producer. */
+const guarded = <A>(step: () => Effect.Effect<A, unknown>): Step<A> => {
+  const effect = Result.try(step)
+  if (Result.isFailure(effect)) return failWithMessage(effect.failure)
+  // schemas without services are evaluated at once
+  if (Exit.isExit(effect.success) && Exit.isSuccess(effect.success)) return effect.success as unknown as Step<A> // a success has no error
+  return Effect.catchCause(effect.success, (cause) =>
+    Cause.hasInterruptsOnly(cause)
+      ? Effect.interrupt
+      : failWithMessage(Cause.squash(cause)))
+}
+
+/** `flatMap` that stays an `Exit` where it can: a fiber pays for each step that is not one. */
+const then = <A, B>(self: Step<A>, f: (value: A) => Step<B>): Step<B> =>
+  Exit.isExit(self)
+    ? Exit.isSuccess(self) ? f(self.value as A) : self as Exit.Exit<never, string> // an exit of a step is one of its values
+    : Effect.flatMap(self, f)
+
+const parse = (json: string): Step<unknown> => {
+  const value = Result.try(() => JSON.parse(json) as unknown)
+  return Result.isSuccess(value)
+    ? Exit.succeed(value.success)
+    : Exit.fail(`the stored text is not JSON (${message(value.failure)})`)
+}
+
+const stringify = (value: unknown): Step<string> => guarded(() => Exit.succeed(JSON.stringify(value)))
+
+/** The JSON codec of a schema. Whoever runs its steps provides the services: see `Step`. */
+const jsonCodec = (schema: Schema.Top) => Schema.toCodecJson(schema) as unknown as Schema.Codec<unknown, unknown>
+
+const make = (task: Task.Any): Codec => {
+  const { migrate, version: current } = options.resolved(task)
+  const payload = jsonCodec(task.payloadSchema)
+  const encodePayload = Schema.encodeUnknownEffect(payload)
+  const decodePayload = Schema.decodeUnknownEffect(payload)
+  const encodeSuccess = Schema.encodeUnknownEffect(jsonCodec(task.successSchema))
+  const failure = Schema.Union([task.errorSchema, TaskFailure])
+  const encodeFailure = Schema.encodeUnknownEffect(jsonCodec(failure))
+  const decodeExit = Schema.decodeUnknownEffect(
+    jsonCodec(Schema.Exit(task.successSchema, failure, Schema.Defect())) as Schema.Codec<
+      Exit.Exit<unknown, unknown>,
+      unknown
+    > // what it decodes to
+  )
+  const progress = jsonCodec(task.progressSchema)
+  const encodeProgress = Schema.encodeUnknownEffect(progress)
+  const decodeProgress = Schema.decodeUnknownEffect(progress)
+  // a payload that can be built from nothing may be left out
+  const empty = Predicate.hasProperty(task.payloadSchema, "fields") ? {} : undefined
+  const construct = (input: unknown) =>
+    guarded(() =>
+      Effect.mapError(task.payloadSchema.makeEffect(input ?? empty), (issue) => new Schema.SchemaError(issue))
+    )
+  return {
+    encodePayload: (input) =>
+      then(
+        construct(input),
+        (value) =>
+          then(guarded(() => encodePayload(value)), (encoded) =>
+            then(stringify(encoded), (json) => Exit.succeed({ value, json })))
+      ),
+    decodePayload: (json, version) =>
+      then(parse(json), (stored) =>
+        version < current && migrate !== undefined
+          ? then(guarded(() => Exit.succeed(migrate(stored, version))), construct)
+          : guarded(() => decodePayload(stored))),
+    // the form of `Schema.Exit`, written without its detour
+    encodeSuccess: (value) =>
+      then(
+        guarded(() => encodeSuccess(value)),
+        (encoded) => then(stringify(encoded), (json) => Exit.succeed(`{"_tag":"Success","value":${json}}`))
+      ),
+    encodeFailure: (error) =>
+      then(
+        guarded(() => encodeFailure(error)),
+        (encoded) =>
+          then(
+            stringify(encoded),
+            (json) => Exit.succeed(`{"_tag":"Failure","cause":[{"_tag":"Fail","error":${json}}]}`)
+          )
+      ),
+    decodeExit: (json) => then(parse(json), (encoded) => guarded(() => decodeExit(encoded))),
+    encodeProgress: (value) => then(guarded(() => encodeProgress(value)), stringify),
+    decodeProgress: (json) => then(parse(json), (encoded) => guarded(() => decodeProgress(encoded)))
+  }
+}
+
+const cache = new WeakMap<Task.Any, Codec>()
+
+/** The codec of a task. */
+export const codec = (task: Task.Any): Codec => {
+  let codec = cache.get(task)
+  if (codec === undefined) {
+    codec = make(task)
+    cache.set(task, codec)
+  }
+  return codec
+}

@@ -1,0 +1,146 @@
+/**
+ * The handle of an execution: a key with its generation, read through a docket and decoded with the schemas of its task.
+ */
+import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import { pipeArguments } from "effect/Pipeable"
+import * as Stream from "effect/Stream"
+import type { Docket } from "../Docket.ts"
+import type { DocketError } from "../DocketError.ts"
+import * as Execution from "../Execution.ts"
+import type * as Task from "../Task.ts"
+import * as TaskFailure from "../TaskFailure.ts"
+import { codec } from "./codec.ts"
+import type { EncodedAdded, EncodedEvent, EncodedOutcome } from "./wire.ts"
+
+type AnyEvent = Execution.Event<unknown, unknown, unknown>
+
+/** Reads the outcome of a run. A text that does not decode is an outcome, too: `Undecodable`. */
+export const decodeOutcome = (
+  task: Task.Any,
+  key: string,
+  outcome: EncodedOutcome
+): Effect.Effect<Exit.Exit<unknown, unknown>> => {
+  const failure = (reason: TaskFailure.Reason) =>
+    Exit.fail(new TaskFailure.TaskFailure({ task: task._tag, key, reason }))
+  switch (outcome._tag) {
+    case "Exit":
+      return Effect.match(codec(task).decodeExit(outcome.exit), {
+        onSuccess: (exit) => exit,
+        onFailure: (message) =>
+          failure(new TaskFailure.Undecodable({ message: `its result does not decode: ${message}` }))
+      })
+    case "Cancelled":
+      return Effect.succeed(failure(new TaskFailure.Cancelled()))
+    case "Struck":
+      return Effect.succeed(failure(new TaskFailure.Struck({ reason: outcome.reason })))
+    case "Gone":
+      return Effect.succeed(failure(new TaskFailure.Gone()))
+  }
+}
+
+/** The error of an exit that is not a success. */
+export const errorOf = (exit: Exit.Exit<unknown, unknown>): unknown =>
+  Option.getOrUndefined(Option.orElse(Exit.findErrorOption(exit), () => Exit.getCause(exit)))
+
+/** Reads an event. A progress report that does not decode with the schema of this process is left out. */
+export const decodeEvent = (task: Task.Any, key: string, event: EncodedEvent): Effect.Effect<AnyEvent | undefined> => {
+  const at = DateTime.makeUnsafe(event.at)
+  switch (event._tag) {
+    case "Scheduled":
+    case "Replaced":
+      return Effect.succeed({ _tag: event._tag, at: DateTime.makeUnsafe(event.due) })
+    case "Ready":
+      return Effect.succeed({ _tag: event._tag, at })
+    case "Started":
+      return Effect.succeed({ _tag: event._tag, attempt: event.attempt, worker: event.worker, at })
+    case "Progress":
+      return Effect.match(codec(task).decodeProgress(event.value), {
+        onSuccess: (value): AnyEvent | undefined => ({ _tag: event._tag, value, at }),
+        onFailure: () => undefined
+      })
+    case "Retrying":
+      return Effect.map(decodeOutcome(task, key, { _tag: "Exit", exit: event.exit }), (exit) => ({
+        _tag: event._tag,
+        attempt: event.attempt,
+        error: errorOf(exit),
+        next: DateTime.makeUnsafe(event.next)
+      }))
+    case "Finished":
+      return Effect.map(decodeOutcome(task, key, event.outcome), (exit) => ({ _tag: event._tag, exit, at }))
+  }
+}
+
+class Handle implements Execution.Execution<unknown, unknown, unknown> {
+  readonly [Execution.TypeId]: Execution.TypeId = Execution.TypeId
+  readonly key: string
+  readonly disposition: Execution.Disposition
+  readonly #docket: Docket["Service"]
+  readonly #task: Task.Any
+  readonly #generation: number
+  readonly #due: number
+  // a struck addition was never stored: its outcome is known, and under its key there may be somebody else
+  readonly #struck: EncodedOutcome | undefined
+
+  constructor(docket: Docket["Service"], task: Task.Any, key: string, added: EncodedAdded) {
+    this.#docket = docket
+    this.#task = task
+    this.key = key
+    this.disposition = added.disposition
+    this.#generation = added.generation
+    this.#due = added.due
+    this.#struck = added.disposition === "Struck" ? { _tag: "Struck", reason: added.reason ?? "" } : undefined
+  }
+
+  get task(): string {
+    return this.#task._tag
+  }
+
+  get scheduledAt(): DateTime.Utc {
+    return DateTime.makeUnsafe(this.#due)
+  }
+
+  get await(): Effect.Effect<unknown, unknown> {
+    const outcome = this.#struck ? Effect.succeed(this.#struck) : this.#docket.awaitOutcome(this.key, this.#generation)
+    return Effect.flatMap(outcome, (outcome) => Effect.flatten(decodeOutcome(this.#task, this.key, outcome)))
+  }
+
+  get poll(): Effect.Effect<Option.Option<Exit.Exit<unknown, unknown>>, DocketError> {
+    const outcome = this.#struck ? Effect.succeed(this.#struck) : this.#docket.outcome(this.key, this.#generation)
+    return Effect.flatMap(
+      outcome,
+      (outcome) =>
+        outcome === undefined ? Effect.succeedNone : Effect.asSome(decodeOutcome(this.#task, this.key, outcome))
+    )
+  }
+
+  get cancel(): Effect.Effect<boolean, DocketError> {
+    return this.#struck ? Effect.succeed(false) : this.#docket.cancel(this.key)
+  }
+
+  get changes(): Stream.Stream<AnyEvent, DocketError> {
+    const struck = this.#struck
+    const events: Stream.Stream<EncodedEvent, DocketError> = struck
+      ? Stream.fromEffect(Effect.map(Clock.currentTimeMillis, (at) => ({ _tag: "Finished", at, outcome: struck })))
+      : this.#docket.changes(this.key, this.#generation)
+    return events.pipe(
+      Stream.mapEffect((event) => decodeEvent(this.#task, this.key, event)),
+      Stream.filter((event) => event !== undefined)
+    )
+  }
+
+  pipe() {
+    return pipeArguments(this, arguments)
+  }
+}
+
+/** The handle of what an addition reports. */
+export const make = <T extends Task.Any>(
+  docket: Docket["Service"],
+  task: T,
+  key: string,
+  added: EncodedAdded
+): Execution.For<T> => new Handle(docket, task, key, added) as unknown as Execution.For<T> // decoded with the schemas of T

@@ -1,0 +1,55 @@
+/**
+ * Keys: the limit on their length, and random ones for runs that were given none.
+ *
+ * A random key is a ULID (https://github.com/ulid/spec): 48 bits of time and 80 of chance, in the order of their times;
+ * within a millisecond the chance part counts up, so that keys made one after the other ascend.
+ */
+import type * as Random from "effect/Random"
+
+/** Longest key in UTF-8 bytes. Room for a URL or a path, small enough to be an index entry of every store. */
+export const maxKeyBytes = 4096
+
+/** Whether a key is longer than the limit; counts only where it could matter. */
+export const isTooLong = (key: string): boolean => {
+  if (key.length * 3 <= maxKeyBytes) return false
+  let bytes = 0
+  for (const character of key) {
+    const code = character.codePointAt(0)!
+    bytes += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4
+  }
+  return bytes > maxKeyBytes
+}
+
+const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+const half = 2 ** 40
+
+const base32 = (value: number, length: number): string => {
+  let text = ""
+  for (let i = 0; i < length; i++) {
+    text = alphabet[value % 32]! + text
+    value = Math.floor(value / 32)
+  }
+  return text
+}
+
+/** Makes a generator of random keys. */
+export const makeGenerator = (): (prefix: string, now: number, random: Random.Random) => string => {
+  let time = -1
+  let timeText = ""
+  let high = 0
+  let highText = ""
+  let low = 0
+  return (prefix, now, random) => {
+    if (now === time && low < half - 1) {
+      low++
+    } else {
+      if (now === time) high++
+      else high = Math.floor(random.nextDoubleUnsafe() * half)
+      low = Math.floor(random.nextDoubleUnsafe() * half)
+      time = now
+      timeText = base32(now, 10)
+      highText = base32(high, 8)
+    }
+    return `${prefix}/${timeText}${highText}${base32(low, 8)}`
+  }
+}

@@ -1,0 +1,228 @@
+/**
+ * The options of a task as annotations, and their one reading: defaults filled in, durations in milliseconds.
+ *
+ * Options are validated where the task is made, so that a worker never meets a bad one.
+ */
+import * as Context from "effect/Context"
+import * as Cron from "effect/Cron"
+import * as Duration from "effect/Duration"
+import * as Result from "effect/Result"
+import type * as Schedule from "effect/Schedule"
+import { DocketError, InvalidOption } from "../DocketError.ts"
+import type * as Perpetual from "../Perpetual.ts"
+import type * as Retry from "../Retry.ts"
+import type * as Task from "../Task.ts"
+import type { TaskFailure } from "../TaskFailure.ts"
+
+const Id = "@effect-docket/dsl/Task"
+
+/** A key option without its payload type. */
+export type AnyKey = ((payload: never) => string) | ReadonlyArray<PropertyKey>
+
+/** A retry policy without its error type: what `Task.Retry` holds, which a group default may only set to a schedule. */
+export type AnyRetry = Schedule.Schedule<unknown, unknown> | Readonly<Record<string, Retry.Rule<never>>>
+
+const undefinedReference = <A>(name: string) =>
+  Context.Reference<A | undefined>(`${Id}/${name}`, { defaultValue: () => undefined })
+
+export const Retry_ = undefinedReference<Schedule.Schedule<unknown, unknown>>("Retry")
+export const DefectRetryPolicy = undefinedReference<Schedule.Schedule<unknown, TaskFailure>>("DefectRetryPolicy")
+export const Timeout = undefinedReference<Duration.Input>("Timeout")
+export const Concurrency = undefinedReference<number>("Concurrency")
+export const RateLimit = undefinedReference<{ readonly limit: number; readonly window: Duration.Input }>("RateLimit")
+export const Cooldown = undefinedReference<Duration.Input>("Cooldown")
+export const Debounce = undefinedReference<Duration.Input>("Debounce")
+export const Priority = Context.Reference<number>(`${Id}/Priority`, { defaultValue: () => 0 })
+export const Lane = Context.Reference<string>(`${Id}/Lane`, { defaultValue: () => "default" })
+export const Retention = Context.Reference<{ readonly success: Duration.Input; readonly failure: Duration.Input }>(
+  `${Id}/Retention`,
+  { defaultValue: () => ({ success: "1 day", failure: "14 days" }) }
+)
+export const Key = undefinedReference<AnyKey>("Key")
+export const Version = Context.Reference<number>(`${Id}/Version`, { defaultValue: () => 1 })
+export const Migrate = undefinedReference<(stored: unknown, version: number) => unknown>("Migrate")
+export const PerpetualOptions = undefinedReference<Perpetual.Options>("Perpetual")
+
+/** Which annotation holds which option of `Task.make`. */
+const references: Readonly<Record<string, { readonly key: string }>> = {
+  key: Key,
+  retry: Retry_,
+  defectRetryPolicy: DefectRetryPolicy,
+  timeout: Timeout,
+  concurrency: Concurrency,
+  rateLimit: RateLimit,
+  cooldown: Cooldown,
+  debounce: Debounce,
+  priority: Priority,
+  lane: Lane,
+  retention: Retention,
+  version: Version,
+  migrate: Migrate,
+  perpetual: PerpetualOptions
+}
+
+/** The annotations of a task with these options. */
+export const toAnnotations = (options: object): Context.Context<never> => {
+  const annotations = new Map<string, unknown>()
+  for (const [name, value] of Object.entries(options)) {
+    const reference = references[name]
+    if (reference !== undefined && value !== undefined) annotations.set(reference.key, value)
+  }
+  return Context.makeUnsafe(annotations)
+}
+
+/** What a perpetual task does, read. */
+export interface Recurrence {
+  readonly next: { readonly _tag: "Every"; readonly millis: number } | {
+    readonly _tag: "Cron"
+    readonly cron: Cron.Cron
+  }
+  readonly automatic: boolean
+  readonly overlap: "skip" | "queue" | "allow"
+  readonly catchUp: "skip" | "latest" | "all"
+}
+
+/** The options of a task, read. Durations are milliseconds. */
+export interface Resolved {
+  readonly key: AnyKey | undefined
+  readonly retry: AnyRetry | undefined
+  readonly defectRetryPolicy: Schedule.Schedule<unknown, TaskFailure> | undefined
+  readonly timeout: number | undefined
+  readonly priority: number | ((payload: never) => number)
+  readonly lane: string
+  readonly retention: { readonly success: number; readonly failure: number }
+  readonly version: number
+  readonly migrate: ((stored: unknown, version: number) => unknown) | undefined
+  readonly perpetual: Recurrence | undefined
+  /** Names of the gates that the task declares. */
+  readonly gates: ReadonlyArray<string>
+}
+
+/** Throws the typed error of a bad option. */
+export const invalid = (operation: string, option: string, message: string): never => {
+  throw new DocketError({
+    operation,
+    reason: new InvalidOption({ option, message: `option \`${option}\`: ${message}` })
+  })
+}
+
+/** A duration option in milliseconds. */
+export const millis = (operation: string, option: string, input: Duration.Input, minimum = 0): number => {
+  const duration = Duration.fromInput(input)
+  if (duration._tag === "None") return invalid(operation, option, `${JSON.stringify(input)} is not a duration`)
+  const value = Duration.toMillis(duration.value)
+  if (!(value >= minimum)) {
+    return invalid(operation, option, `has to be at least ${minimum} ms, it is ${Duration.format(duration.value)}`)
+  }
+  return value
+}
+
+/** An integer option. */
+export const integer = (operation: string, option: string, value: unknown, minimum: number): number =>
+  typeof value === "number" && Number.isSafeInteger(value) && value >= minimum
+    ? value
+    : invalid(operation, option, `has to be an integer of at least ${minimum}, it is ${String(value)}`)
+
+const isPart = (u: unknown, ...names: ReadonlyArray<string>): u is Readonly<Record<string, unknown>> =>
+  typeof u === "object" && u !== null && names.some((name) => Object.hasOwn(u, name))
+
+const nicknames: Readonly<Record<string, string>> = {
+  "@yearly": "0 0 1 1 *",
+  "@annually": "0 0 1 1 *",
+  "@monthly": "0 0 1 * *",
+  "@weekly": "0 0 * * 0",
+  "@daily": "0 0 * * *",
+  "@midnight": "0 0 * * *",
+  "@hourly": "0 * * * *"
+}
+
+const recurrence = (operation: string, options: Perpetual.Options): Recurrence => {
+  const common = {
+    automatic: options.automatic ?? false,
+    overlap: options.overlap ?? "skip",
+    catchUp: options.catchUp ?? "latest"
+  }
+  const { cron: given, every: interval, timeZone } = options as Partial<
+    { cron: string | Cron.Cron; every: Duration.Input; timeZone: string }
+  > // one of both is there: `Perpetual.Options`
+  if (given === undefined) {
+    const every = millis(operation, "perpetual.every", interval!, 1)
+    if (!Number.isFinite(every)) return invalid(operation, "perpetual.every", "has to be finite")
+    return { ...common, next: { _tag: "Every", millis: every } }
+  }
+  if (Cron.isCron(given)) return { ...common, next: { _tag: "Cron", cron: given } }
+  const cron = Cron.parse(nicknames[given] ?? given, timeZone ?? "UTC")
+  return Result.isSuccess(cron)
+    ? { ...common, next: { _tag: "Cron", cron: cron.success } }
+    : invalid(operation, "perpetual.cron", `${JSON.stringify(given)}: ${cron.failure.message}`)
+}
+
+const resolve = (task: Task.Any): Resolved => {
+  const get = <A>(reference: Context.Reference<A>): A => Context.get(task.annotations, reference)
+  const operation = `task "${task._tag}"`
+  const timeout = get(Timeout)
+  const retention: unknown = get(Retention) // a task may give a single duration or a part
+  const { failure, success } = isPart(retention, "success", "failure")
+    ? { success: retention["success"] ?? "1 day", failure: retention["failure"] ?? "14 days" }
+    : { success: retention, failure: retention }
+  const perpetual = get(PerpetualOptions)
+  const lane = get(Lane)
+  if (lane === "") invalid(operation, "lane", "must not be empty")
+  const priority: unknown = get(Priority) // a task may give a function
+  if (typeof priority !== "function") {
+    integer(operation, "priority", priority, Number.MIN_SAFE_INTEGER)
+  }
+  const gates: Array<string> = []
+  const concurrency: unknown = get(Concurrency) // a task may give `{ max, key }`
+  if (concurrency !== undefined) {
+    gates.push("concurrency")
+    integer(operation, "concurrency", isPart(concurrency, "max") ? concurrency["max"] : concurrency, 1)
+  }
+  const rateLimit = get(RateLimit)
+  if (rateLimit !== undefined) {
+    gates.push("rateLimit")
+    integer(operation, "rateLimit.limit", rateLimit.limit, 1)
+    millis(operation, "rateLimit.window", rateLimit.window, 1)
+  }
+  for (const [name, value] of [["cooldown", get(Cooldown)], ["debounce", get(Debounce)]] as const) {
+    if (value === undefined) continue
+    gates.push(name)
+    millis(operation, name, (isPart(value, "for") ? value["for"] : value) as Duration.Input, 1) // `{ for }` or a duration
+  }
+  return {
+    key: get(Key),
+    retry: get(Retry_) as AnyRetry | undefined, // a task may give rules by tag
+    defectRetryPolicy: get(DefectRetryPolicy),
+    timeout: timeout === undefined ? undefined : millis(operation, "timeout", timeout, 1),
+    priority: priority as number | ((payload: never) => number), // checked above
+    lane,
+    retention: {
+      success: millis(operation, "retention.success", success as Duration.Input), // the types of the option say so
+      failure: millis(operation, "retention.failure", failure as Duration.Input)
+    },
+    version: integer(operation, "version", get(Version), 1),
+    migrate: get(Migrate),
+    perpetual: perpetual === undefined ? undefined : recurrence(operation, perpetual),
+    gates
+  }
+}
+
+const cache = new WeakMap<Task.Any, Resolved>()
+
+/** The options of a task, read once. Throws a `DocketError` with reason `InvalidOption`. */
+export const resolved = (task: Task.Any): Resolved => {
+  let options = cache.get(task)
+  if (options === undefined) {
+    options = resolve(task)
+    cache.set(task, options)
+  }
+  return options
+}
+
+/** The value of a key option for a payload. */
+export const keyOf = (tag: string, key: AnyKey, payload: unknown): string => {
+  if (typeof key === "function") return key(payload as never) // the task was made with a function of its payload
+  const fields = payload as Readonly<Record<PropertyKey, unknown>> // keys by field are only accepted for structs
+  // a lone surrogate has no URI encoding; it becomes U+FFFD
+  return `${tag}/${key.map((field) => encodeURIComponent(String(fields[field]).toWellFormed())).join("/")}`
+}
