@@ -1,0 +1,278 @@
+/**
+ * The seam between the engine and its stores. Applications do not use it.
+ *
+ * A store is a state machine: each operation is one atomic write, and times are those of the store. Values are JSON text
+ * that it neither reads nor makes, but for the payload fields that a strike names. A change of a running run carries the
+ * token of its claim; a token that is no longer current changes nothing.
+ *
+ * @since 0.1.0
+ */
+import type { Docket, DocketError } from "@effect-docket/dsl"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+
+/**
+ * Which claim of which run: what every change of a running run carries.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Fence {
+  readonly key: string
+  readonly generation: number
+  readonly token: string
+}
+
+/**
+ * A run claimed by a worker.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Claim extends Fence {
+  readonly task: string
+  readonly version: number
+  readonly payload: string
+  /** Which attempt this is, from 1. */
+  readonly attempt: number
+  /** How many claims of this run ended because their lease ran out. */
+  readonly lost: number
+  /** What `Change.failures` said last. */
+  readonly failures: string | undefined
+  readonly due: number
+  readonly startedAt: number
+  readonly trace: Docket.Trace | undefined
+}
+
+/**
+ * What becomes of a running run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Change =
+  | { readonly _tag: "Completed"; readonly exit: string }
+  | { readonly _tag: "Failed"; readonly exit: string }
+  | { readonly _tag: "Cancelled" }
+  /** Run again after that many milliseconds; `failures` is handed to the next claim. */
+  | { readonly _tag: "Retry"; readonly after: number; readonly exit: string; readonly failures: string }
+  /** Run again after that many milliseconds, attempt not counted. */
+  | { readonly _tag: "Snooze"; readonly after: number }
+  /** Given back: ready again before later arrivals, attempt not counted. */
+  | { readonly _tag: "Released" }
+
+/**
+ * A change of a running run, with what is written in the same atomic step.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Settlement extends Fence {
+  readonly change: Change
+  /** The next run under the same key, if the change is `Completed` or `Failed` and nobody asked to cancel. */
+  readonly successor: { readonly due: Docket.Due; readonly payload: string; readonly version: number } | undefined
+}
+
+/**
+ * `Lost`: the token is not current (any more), nothing was changed. `Duplicate`: this change was applied before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Settled = "Applied" | "Lost" | "Duplicate"
+
+/**
+ * What a claim is told when it asks to go on. `Replaced`: the key has a newer generation, whatever this one does no
+ * longer counts, and it may finish in peace.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Renewed = "Renewed" | "Cancelled" | "Lost" | "Replaced"
+
+/**
+ * A worker as the store sees it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WorkerOptions {
+  readonly worker: string
+  /** The tasks it has handlers for, with the newest version of each that it knows. */
+  readonly tasks: ReadonlyMap<string, number>
+  readonly lanes: ReadonlyArray<string>
+  /** How long a claim lasts without renewal, in milliseconds. */
+  readonly lease: number
+  /**
+   * Called when it should take a turn: new work for slots that its last turn left free, or a run of its own was
+   * cancelled. It must not block and not throw.
+   */
+  readonly onWake: () => void
+}
+
+/**
+ * What a turn of a worker asks for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TurnRequest {
+  readonly settle: ReadonlyArray<Settlement>
+  /** How many runs to claim in all, and at most how many of a lane. */
+  readonly capacity: number
+  readonly lanes: ReadonlyMap<string, number> | undefined
+  /** Tasks to leave alone. */
+  readonly except: ReadonlySet<string> | undefined
+}
+
+/**
+ * What a turn of a worker did.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TurnReply {
+  /** The time of the store. */
+  readonly now: number
+  /** One per settlement, in their order. */
+  readonly settled: ReadonlyArray<Settled>
+  readonly claimed: ReadonlyArray<Claim>
+  /** Tokens of this worker whose runs somebody asked to cancel since its last turn. */
+  readonly cancelled: ReadonlyArray<string>
+  /** Due runs that no attached worker has a handler for. */
+  readonly unserved: ReadonlyArray<Unserved>
+}
+
+/**
+ * Due runs that no attached worker has a handler for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Unserved {
+  readonly task: string
+  readonly version: number
+  readonly lane: string
+  readonly count: number
+}
+
+/**
+ * What is left to do for a worker, whoever does it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Outlook {
+  readonly pending: number
+  readonly running: number
+  /** When the next scheduled run of the docket is due. */
+  readonly nextDue: number | undefined
+}
+
+/**
+ * The turns of one worker. It ends with its scope; what it holds then is taken over when the leases run out.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WorkerSession {
+  /**
+   * Settles what has finished, promotes what is due, takes over what is abandoned, and claims; each part is bounded, and
+   * the worker is woken when something was left.
+   */
+  readonly turn: (request: TurnRequest) => Effect.Effect<TurnReply, DocketError.DocketError>
+  /** Extends claims by the lease; one answer per claim, in their order. */
+  readonly renew: (claims: ReadonlyArray<Fence>) => Effect.Effect<ReadonlyArray<Renewed>, DocketError.DocketError>
+  readonly outlook: (except?: ReadonlySet<string>) => Effect.Effect<Outlook, DocketError.DocketError>
+}
+
+/**
+ * An event of a run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoredEvent {
+  readonly task: string
+  readonly key: string
+  readonly generation: number
+  readonly event: Docket.EncodedEvent
+}
+
+/**
+ * What to pause: a task, a lane, or everything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Pause {
+  readonly task: string | undefined
+  readonly lane: string | undefined
+}
+
+/**
+ * One docket in a store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoredDocket {
+  readonly name: string
+  /**
+   * Writes additions, all at once where `atomic` asks for it (`KeyExists` then means that nothing was written), with one
+   * answer each, in their order.
+   */
+  readonly add: (
+    additions: ReadonlyArray<Docket.EncodedAddition>,
+    options: { readonly atomic: boolean }
+  ) => Effect.Effect<ReadonlyArray<Docket.EncodedAdded>, DocketError.DocketError>
+  /** Cancels a pending run, asks the worker of a running one to stop it; `false` for any other key. */
+  readonly cancel: (key: string) => Effect.Effect<boolean, DocketError.DocketError>
+  readonly get: (key: string) => Effect.Effect<Docket.EncodedRun | undefined, DocketError.DocketError>
+  /** The outcome of this generation of a key or a later one, `undefined` while there is none, `Gone` if nothing is known. */
+  readonly outcome: (
+    key: string,
+    generation: number
+  ) => Effect.Effect<Docket.EncodedOutcome | undefined, DocketError.DocketError>
+  /** Waits for `outcome`; told by the settlement itself, so that it holds with a retention of zero. */
+  readonly awaitOutcome: (
+    key: string,
+    generation: number
+  ) => Effect.Effect<Docket.EncodedOutcome, DocketError.DocketError>
+  /** Events from now on, of one key or of all, in their order. Subscribed when the effect returns. */
+  readonly subscribe: (
+    key: string | undefined
+  ) => Effect.Effect<Queue.Dequeue<StoredEvent>, DocketError.DocketError, Scope.Scope>
+  /** Stores and publishes progress of a running run. `false` if the token is not current. */
+  readonly progress: (fence: Fence, value: string) => Effect.Effect<boolean, DocketError.DocketError>
+  readonly explain: (key: string) => Effect.Effect<Docket.Explanation, DocketError.DocketError>
+  /** Pending and running runs by due time, in pages. */
+  readonly snapshot: Stream.Stream<Docket.EncodedRun, DocketError.DocketError>
+  readonly counts: Effect.Effect<ReadonlyArray<Docket.Counts>, DocketError.DocketError>
+  readonly deadLetters: (task: string) => Stream.Stream<Docket.EncodedDeadLetter, DocketError.DocketError>
+  readonly strike: (strike: Docket.EncodedStrike) => Effect.Effect<void, DocketError.DocketError>
+  readonly restore: (
+    strike: Pick<Docket.EncodedStrike, "task" | "where">
+  ) => Effect.Effect<void, DocketError.DocketError>
+  readonly pause: (pause: Pause, reason: string) => Effect.Effect<void, DocketError.DocketError>
+  readonly resume: (pause: Pause) => Effect.Effect<void, DocketError.DocketError>
+  /** Removes pending runs; the number removed. */
+  readonly clear: Effect.Effect<number, DocketError.DocketError>
+  readonly attach: (options: WorkerOptions) => Effect.Effect<WorkerSession, DocketError.DocketError, Scope.Scope>
+}
+
+/**
+ * A store for one or more dockets, which share nothing.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class DocketStore extends Context.Service<DocketStore, {
+  readonly docket: (options: {
+    readonly name: string
+    readonly prefix: string
+  }) => Effect.Effect<StoredDocket, DocketError.DocketError, Scope.Scope>
+}>()("@effect-docket/runtime/DocketStore") {}

@@ -1,0 +1,119 @@
+/**
+ * A store in the memory of this process. It follows the `Clock` it is built with, so a `TestClock` drives it.
+ *
+ * It has every property of a store but one: it ends with its layer. Nothing in it polls: what is scheduled, leased or kept
+ * is waited for with one timer per docket, set to the earliest of them.
+ *
+ * @since 0.1.0
+ */
+import { DocketError } from "@effect-docket/dsl"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import { DocketStore, type StoredDocket, type StoredEvent } from "./DocketStore.ts"
+import { MemoryDocket } from "./internal/memory/docket.ts"
+
+// Runs that a page of a snapshot holds: small enough that a page of long payloads is no burden, large enough that
+// 100,000 runs are a few hundred steps.
+const pageSize = 500
+
+/** Advances a docket whenever something of it is due. */
+const timer = (docket: MemoryDocket, clock: Clock.Clock): Effect.Effect<never> => {
+  const earlier = Latch.makeUnsafe()
+  docket.onEarlier = () => {
+    earlier.openUnsafe()
+  }
+  return Effect.suspend(() => {
+    earlier.closeUnsafe()
+    const wait = docket.tick() - clock.currentTimeMillisUnsafe()
+    if (wait <= 0) return Effect.yieldNow
+    return wait === Infinity ? earlier.await : Effect.raceFirst(clock.sleep(Duration.millis(wait)), earlier.await)
+  }).pipe(Effect.forever)
+}
+
+const wrap = (docket: MemoryDocket): StoredDocket => ({
+  name: docket.name,
+  add: (additions) =>
+    Effect.suspend(() =>
+      Result.match(docket.add(additions), {
+        onSuccess: Effect.succeed,
+        onFailure: (key) =>
+          Effect.fail(
+            new DocketError.DocketError({ operation: "add", reason: new DocketError.KeyExists({ key }) })
+          )
+      })
+    ),
+  cancel: (key) => Effect.sync(() => docket.cancel(key)),
+  get: (key) => Effect.sync(() => docket.get(key)),
+  outcome: (key, generation) => Effect.sync(() => docket.outcome(key, generation)),
+  awaitOutcome: (key, generation) =>
+    Effect.callback((resume) =>
+      Effect.sync(docket.awaitOutcome(key, generation, (outcome) => resume(Effect.succeed(outcome))))
+    ),
+  subscribe: (key) =>
+    Effect.acquireRelease(
+      Effect.map(Queue.unbounded<StoredEvent>(), (queue) => ({
+        queue,
+        unsubscribe: docket.subscribe(key, (event) => {
+          Queue.offerUnsafe(queue, event)
+        })
+      })),
+      ({ queue, unsubscribe }) => Effect.andThen(Effect.sync(unsubscribe), Queue.shutdown(queue))
+    ).pipe(Effect.map(({ queue }) => queue)),
+  progress: (fence, value) => Effect.sync(() => docket.progress(fence, value)),
+  explain: (key) => Effect.sync(() => docket.explain(key)),
+  snapshot: Stream.suspend(() =>
+    Stream.fromIterable(docket.snapshot()).pipe(
+      Stream.grouped(pageSize),
+      Stream.flatMap((runs) => Stream.fromIterable(docket.page(runs)))
+    )
+  ),
+  counts: Effect.sync(() => docket.counts),
+  deadLetters: (task) => Stream.suspend(() => Stream.fromIterable(docket.deadLetters(task))),
+  strike: (strike) => Effect.sync(() => docket.strike(strike)),
+  restore: (strike) => Effect.sync(() => docket.restore(strike)),
+  pause: (pause, reason) => Effect.sync(() => docket.pause(pause, reason)),
+  resume: (pause) => Effect.sync(() => docket.resume(pause)),
+  clear: Effect.sync(() => docket.clear()),
+  attach: (options) =>
+    Effect.acquireRelease(
+      Effect.sync(() => docket.attach(options)),
+      (session) => Effect.sync(() => docket.detach(session))
+    ).pipe(Effect.map((session) => ({
+      turn: (request) => Effect.sync(() => docket.turn(session, request)),
+      renew: (fences) => Effect.sync(() => docket.renew(session, fences)),
+      outlook: (except) => Effect.sync(() => docket.outlook(session, except))
+    })))
+})
+
+/**
+ * A new, empty store.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<DocketStore> = Layer.effect(
+  DocketStore,
+  Effect.gen(function*() {
+    const clock = yield* Clock.Clock
+    const scope = yield* Effect.scope
+    const dockets = new Map<string, StoredDocket>()
+    return DocketStore.of({
+      docket: Effect.fnUntraced(function*({ name, prefix }) {
+        const id = JSON.stringify([prefix, name])
+        const known = dockets.get(id)
+        if (known !== undefined) return known
+        const docket = new MemoryDocket(name, clock)
+        const stored = wrap(docket)
+        dockets.set(id, stored)
+        yield* Effect.forkIn(timer(docket, clock), scope)
+        return stored
+      })
+    })
+  })
+)

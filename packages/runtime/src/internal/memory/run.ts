@@ -1,0 +1,152 @@
+/**
+ * The record of one run in memory, and the two structures that order records: a heap for what is not due, and lists for
+ * everything else. Both are intrusive (their links lie on the record), so that a run is taken out of the middle at once:
+ * cancelled and replaced runs leave nothing behind.
+ */
+import type { Docket } from "@effect-docket/dsl"
+import type { Stored } from "../transitions.ts"
+import type { Group } from "./group.ts"
+
+/** One run. It is in the heap while scheduled, in one list otherwise: ready, leased, or settled. */
+export class Run {
+  readonly key: string
+  group: Group
+  state: Stored = "None"
+  payload: string
+  priority: number
+  successRetention: number
+  failureRetention: number
+  generation: number
+  due: number
+  /** Place in the order of arrival among ready runs; smaller is earlier. */
+  arrival = 0
+  attempt = 0
+  lost = 0
+  failures: string | undefined = undefined
+  progress: string | undefined = undefined
+  trace: Docket.Trace | undefined
+  /** Token of the current claim. */
+  token: string | undefined = undefined
+  /** Token of the last settlement that was applied. */
+  settledToken: string | undefined = undefined
+  worker: string | undefined = undefined
+  startedAt = 0
+  /** Until when it is leased while running, kept once settled. */
+  until = 0
+  /** Somebody asked to cancel it while it was running. */
+  cancelling = false
+  settledAt = 0
+  /** The latest outcome, and which generation it belongs to. */
+  outcome: Docket.EncodedOutcome | undefined = undefined
+  outcomeGeneration = 0
+  heapIndex = -1
+  list: RunList | undefined = undefined
+  previous: Run | undefined = undefined
+  next: Run | undefined = undefined
+
+  constructor(addition: Docket.EncodedAddition, group: Group, generation: number, due: number) {
+    this.key = addition.key
+    this.group = group
+    this.payload = addition.payload
+    this.priority = addition.priority
+    this.successRetention = addition.retention.success
+    this.failureRetention = addition.retention.failure
+    this.trace = addition.trace
+    this.generation = generation
+    this.due = due
+  }
+}
+
+/** A doubly linked list of runs. */
+export class RunList {
+  first: Run | undefined = undefined
+  last: Run | undefined = undefined
+  size = 0
+
+  append(run: Run): void {
+    run.list = this
+    run.previous = this.last
+    run.next = undefined
+    if (this.last === undefined) this.first = run
+    else this.last.next = run
+    this.last = run
+    this.size++
+  }
+
+  prepend(run: Run): void {
+    run.list = this
+    run.next = this.first
+    run.previous = undefined
+    if (this.first === undefined) this.last = run
+    else this.first.previous = run
+    this.first = run
+    this.size++
+  }
+
+  remove(run: Run): void {
+    if (run.previous === undefined) this.first = run.next
+    else run.previous.next = run.next
+    if (run.next === undefined) this.last = run.previous
+    else run.next.previous = run.previous
+    run.list = undefined
+    run.previous = undefined
+    run.next = undefined
+    this.size--
+  }
+}
+
+// the generation breaks ties, so that runs due at one instant start in the order in which they were added
+const isBefore = (a: Run, b: Run): boolean => a.due < b.due || (a.due === b.due && a.generation < b.generation)
+
+/** A binary heap of runs by due time; each run knows its place in it. */
+export class Schedule {
+  readonly #runs: Array<Run> = []
+
+  get first(): Run | undefined {
+    return this.#runs[0]
+  }
+
+  add(run: Run): void {
+    this.#runs.push(run)
+    this.#rise(run, this.#runs.length - 1)
+  }
+
+  remove(run: Run): void {
+    const index = run.heapIndex
+    run.heapIndex = -1
+    const last = this.#runs.pop()!
+    if (last === run) return
+    this.#sink(last, index)
+    if (last.heapIndex === index) this.#rise(last, index)
+  }
+
+  #rise(run: Run, index: number): void {
+    while (index > 0) {
+      const parentIndex = (index - 1) >> 1
+      const parent = this.#runs[parentIndex]!
+      if (!isBefore(run, parent)) break
+      this.#put(parent, index)
+      index = parentIndex
+    }
+    this.#put(run, index)
+  }
+
+  #sink(run: Run, index: number): void {
+    const size = this.#runs.length
+    while (true) {
+      let childIndex = 2 * index + 1
+      if (childIndex >= size) break
+      if (childIndex + 1 < size && isBefore(this.#runs[childIndex + 1]!, this.#runs[childIndex]!)) childIndex++
+      const child = this.#runs[childIndex]!
+      if (!isBefore(child, run)) break
+      this.#put(child, index)
+      index = childIndex
+    }
+    this.#put(run, index)
+  }
+
+  #put(run: Run, index: number): void {
+    this.#runs[index] = run
+    run.heapIndex = index
+  }
+}

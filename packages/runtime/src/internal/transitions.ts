@@ -1,0 +1,51 @@
+/**
+ * All transitions of a run, as one table. A store moves runs through `check`, so that code and table cannot part.
+ *
+ * `Held` is not in it: a due run that is paused, or that no attached worker has a handler for, is ready and shown as
+ * held. Nothing moves when it is resumed, so it keeps its place before later arrivals.
+ */
+import type { Execution } from "@effect-docket/dsl"
+
+/** A stored state; `None`: nothing is known of the key. */
+export type Stored = Exclude<Execution.State, "Held"> | "None"
+
+const settled = ["Completed", "Failed", "Cancelled", "Skipped"] as const
+
+/** What happens, from where, to where. */
+export const transitions = {
+  /** An addition under a free key. */
+  add: { from: ["None", ...settled], to: ["Scheduled", "Ready"] },
+  /** Its time has come, by the clock of the store. */
+  due: { from: ["Scheduled"], to: ["Ready"] },
+  /** Another payload and time under the same key; of a running run the new generation takes the key. */
+  replace: { from: ["Scheduled", "Ready", "Running"], to: ["Scheduled", "Ready"] },
+  cancel: { from: ["Scheduled", "Ready"], to: ["Cancelled"] },
+  clear: { from: ["Scheduled", "Ready"], to: ["None"] },
+  claim: { from: ["Ready"], to: ["Running"] },
+  /** A claim of a struck run. */
+  skip: { from: ["Ready"], to: ["Skipped"] },
+  complete: { from: ["Running"], to: ["Completed"] },
+  fail: { from: ["Running"], to: ["Failed"] },
+  /** The next run of a perpetual task, in the same write as the outcome of this one. */
+  perpetuate: { from: ["Completed", "Failed"], to: ["Scheduled", "Ready"] },
+  retry: { from: ["Running"], to: ["Scheduled", "Ready"] },
+  snooze: { from: ["Running"], to: ["Scheduled", "Ready"] },
+  release: { from: ["Running"], to: ["Ready"] },
+  /** The body of a run that somebody cancelled has ended. */
+  abort: { from: ["Running"], to: ["Cancelled"] },
+  /** The lease is over: another worker may take it, unless it was to be cancelled. */
+  takeOver: { from: ["Running"], to: ["Ready", "Cancelled"] },
+  /** Its retention is over. */
+  forget: { from: settled, to: ["None"] }
+} as const satisfies Readonly<
+  Record<string, { readonly from: ReadonlyArray<Stored>; readonly to: ReadonlyArray<Stored> }>
+>
+
+/** Something that happens to a run. */
+export type Transition = keyof typeof transitions
+
+/** Whether the table has this step. */
+export const isAllowed = (transition: Transition, from: Stored, to: Stored): boolean => {
+  const step: { readonly from: ReadonlyArray<Stored>; readonly to: ReadonlyArray<Stored> } = transitions[transition]
+  return step.from.includes(from) && step.to.includes(to)
+}

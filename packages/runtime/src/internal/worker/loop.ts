@@ -1,0 +1,450 @@
+/**
+ * The loop of a worker: one turn of the store after the other, driven by completions and wake-ups, never by a period.
+ *
+ * A run is in one of three places: in the store, in the buffer (claimed ahead, not begun), or active. The loop is the
+ * only one that takes turns; everybody else puts something into its boxes and signals.
+ *
+ * ```
+ * Running ── stop ──> Draining ── bodies ended, or the time is up ──> Stopped
+ * ```
+ *
+ * Running claims. Draining claims nothing, gives back what was claimed ahead, renews leases, and lets bodies end. What is
+ * left when its time is up is interrupted and released; shutting down is not a failure.
+ */
+import type { DocketError } from "@effect-docket/dsl"
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import type { Claim, Outlook, Settlement, StoredDocket, TurnReply, WorkerSession } from "../../DocketStore.ts"
+import { Ahead } from "./ahead.ts"
+import * as pipeline from "./pipeline.ts"
+import type { Program } from "./program.ts"
+import * as services from "./services.ts"
+import { Slot } from "./slot.ts"
+
+/** What a worker was asked to be. Times are in milliseconds. */
+export interface Settings {
+  readonly name: string
+  readonly concurrency: number
+  /** Slots per lane, if they are divided. */
+  readonly lanes: ReadonlyMap<string, number> | undefined
+  readonly lease: number
+  readonly drainTimeout: number
+  /** Runs of a task after which it is neither claimed nor perpetuated any more. */
+  readonly limits: ReadonlyMap<string, number> | undefined
+}
+
+/** What a worker has done. */
+export interface Counts {
+  succeeded: number
+  failed: number
+  retried: number
+}
+
+// How long a body may go on after it was interrupted, before the run is settled without it. Long enough for finalizers
+// that talk to a server; a body that takes longer ignores interruption.
+const grace = 5000
+
+// Runs that were claimed ahead wait for a slot; when no body has ended for this long, the guess was wrong, and they are
+// given back to workers that are free.
+const stale = Duration.millis(20)
+
+// A store that is away is asked again after 50 ms, then twice as long each time, up to five seconds.
+const shortestWait = 50
+const longestWait = 5000
+
+// The last turn of a worker that stops may not hold its process for ever: leases end by themselves.
+const lastTurn = 10_000
+
+/** What wakes the loop. */
+export class Signal {
+  readonly latch = Latch.makeUnsafe()
+  /** There may be something to claim or to hear: the store said so, or the last claim was as large as it could be. */
+  dirty = true
+
+  /** Called by the store. */
+  readonly onWake = (): void => {
+    this.dirty = true
+    this.latch.openUnsafe()
+  }
+}
+
+/** A worker at work. */
+export class Loop implements pipeline.Env {
+  readonly store: StoredDocket
+  readonly clock: Clock.Clock
+  readonly counts: Counts = { succeeded: 0, failed: 0, retried: 0 }
+  readonly #settings: Settings
+  readonly #programs: ReadonlyMap<string, Program>
+  readonly #session: WorkerSession
+  readonly #active = new Map<string, Slot>()
+  readonly #ahead: Ahead
+  readonly #signal: Signal
+  readonly #finished = new Map<string, number>()
+  readonly #warned = new Set<string>()
+  #buffer: Array<Claim> = []
+  #outbox: Array<Settlement> = []
+  #stopping = false
+  #offset = 0
+  /** How many turns have failed since one succeeded. */
+  #away = 0
+  #ended = 0
+  #turnedAt = 0
+  #steps = 0
+
+  constructor(
+    store: StoredDocket,
+    session: WorkerSession,
+    signal: Signal,
+    clock: Clock.Clock,
+    settings: Settings,
+    programs: ReadonlyMap<string, Program>
+  ) {
+    this.store = store
+    this.#session = session
+    this.#signal = signal
+    this.clock = clock
+    this.#settings = settings
+    this.#programs = programs
+    this.#ahead = new Ahead(settings.concurrency)
+  }
+
+  /** How many bodies run. */
+  get active(): number {
+    return this.#active.size
+  }
+
+  /** Grows with everything that happens. */
+  get progress(): number {
+    return this.#steps
+  }
+
+  /** What is left to do for this worker. */
+  get outlook(): Effect.Effect<Outlook, DocketError.DocketError> {
+    return Effect.suspend(() => this.#session.outlook(this.#except()))
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // what the pipeline needs
+  // -------------------------------------------------------------------------------------------------------------------
+
+  readonly storeNow = (): number => this.clock.currentTimeMillisUnsafe() + this.#offset
+
+  /** A run that ends now is the last one of its task if that makes the limit full. */
+  readonly mayFollow = (task: string): boolean => {
+    const limit = this.#settings.limits?.get(task)
+    return limit === undefined || (this.#finished.get(task) ?? 0) + 1 < limit
+  }
+
+  readonly finish = (slot: Slot, settlement: Settlement | undefined): void => {
+    slot.done = true
+    this.#steps++
+    slot.timer?.interruptUnsafe()
+    this.#active.delete(slot.claim.token)
+    this.#ended++
+    if (settlement !== undefined) {
+      this.#outbox.push(settlement)
+      this.#count(slot.claim.task, settlement)
+    }
+    this.#signal.latch.openUnsafe()
+  }
+
+  #count(task: string, { change }: Settlement): void {
+    if (change._tag === "Completed") this.counts.succeeded++
+    else if (change._tag === "Failed") this.counts.failed++
+    else if (change._tag === "Retry") this.counts.retried++
+    if (change._tag === "Completed" || change._tag === "Failed") {
+      this.#finished.set(task, (this.#finished.get(task) ?? 0) + 1)
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // the loop
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Takes turns until it is stopped, or, where that is asked for, until nothing is left to do. */
+  run(untilIdle: boolean): Effect.Effect<void> {
+    const next: Effect.Effect<void> = Effect.suspend(() => {
+      this.#signal.latch.closeUnsafe()
+      if (this.#stopping) {
+        if (this.#drained) return Effect.void
+        // a turn without settlements still hears of cancels
+        return Effect.andThen(
+          this.#outbox.length > 0 || this.#signal.dirty ? this.#turn : this.#signal.latch.await,
+          next
+        )
+      }
+      if (this.#outbox.length > 0 || this.#signal.dirty) return Effect.andThen(this.#turn, next)
+      if (this.#active.size > 0 || !untilIdle) return Effect.andThen(this.#wait, next)
+      return Effect.flatMap(this.#isIdle, (idle) => idle ? Effect.void : Effect.andThen(this.#wait, next))
+    })
+    return next
+  }
+
+  /** Whether nothing is left that this worker could do or has to wait for. */
+  get #isIdle(): Effect.Effect<boolean> {
+    return Effect.matchEffect(this.outlook, {
+      onSuccess: ({ pending, running }) => Effect.succeed(pending + running === 0),
+      onFailure: (error) => Effect.as(this.#stayAway(error, []), false)
+    })
+  }
+
+  get #drained(): boolean {
+    return this.#active.size === 0 && this.#outbox.length === 0
+  }
+
+  get #wait(): Effect.Effect<void> {
+    return this.#buffer.length === 0
+      ? this.#signal.latch.await
+      : Effect.asVoid(Effect.timeoutOrElse(this.#signal.latch.await, {
+        duration: stale,
+        orElse: () => Effect.sync(() => this.#releaseBuffer())
+      }))
+  }
+
+  get #turn(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const settle = this.#outbox
+      const begun = this.#nanos()
+      const saturated = this.#active.size >= this.#settings.concurrency
+      if (this.#ended > 0 && (saturated || this.#buffer.length > 0)) {
+        this.#ahead.observeRuns(begun - this.#turnedAt, this.#ended)
+      }
+      this.#ended = 0
+      const capacity = this.#stopping ? 0 : this.#capacity()
+      this.#signal.dirty = false
+      this.#outbox = []
+      const turn = this.#session.turn({
+        settle,
+        capacity,
+        lanes: this.#lanes(),
+        except: this.#except()
+      })
+      return Effect.matchEffect(turn, {
+        onSuccess: (reply) => {
+          const ended = this.#nanos()
+          this.#ahead.observeTurn(ended - begun)
+          this.#turnedAt = ended
+          return this.#take(reply, settle, capacity)
+        },
+        onFailure: (error) => this.#stayAway(error, settle)
+      })
+    })
+  }
+
+  #capacity(): number {
+    const ahead = this.#settings.lanes === undefined && this.#settings.limits === undefined ? this.#ahead.count : 0
+    return Math.max(0, this.#settings.concurrency + ahead - this.#active.size - this.#buffer.length)
+  }
+
+  #lanes(): ReadonlyMap<string, number> | undefined {
+    if (this.#settings.lanes === undefined) return undefined
+    const room = new Map(this.#settings.lanes)
+    for (const { program: { options: { lane } } } of this.#active.values()) room.set(lane, (room.get(lane) ?? 0) - 1)
+    return room
+  }
+
+  /** Tasks whose limit is full, with the runs that are under way. */
+  #except(): ReadonlySet<string> | undefined {
+    if (this.#settings.limits === undefined) return undefined
+    const except = new Set<string>()
+    for (const [task, limit] of this.#settings.limits) {
+      if (this.#left(task, limit) <= 0) except.add(task)
+    }
+    return except
+  }
+
+  #left(task: string, limit: number): number {
+    let under = 0
+    for (const slot of this.#active.values()) {
+      if (slot.claim.task === task) under++
+    }
+    return limit - under - (this.#finished.get(task) ?? 0)
+  }
+
+  #take(reply: TurnReply, settle: ReadonlyArray<Settlement>, capacity: number): Effect.Effect<void> {
+    this.#steps++
+    this.#offset = reply.now - this.clock.currentTimeMillisUnsafe()
+    if (capacity > 0 && reply.claimed.length >= capacity) this.#signal.dirty = true
+    const messages: Array<Effect.Effect<void>> = []
+    if (this.#away > 0) {
+      this.#away = 0
+      messages.push(Effect.logInfo(`worker ${this.#settings.name}: the store is back`))
+    }
+    for (let i = 0; i < settle.length; i++) {
+      if (reply.settled[i] === "Lost") messages.push(this.#reportLost(settle[i]!))
+    }
+    for (const token of reply.cancelled) this.#cancel(token)
+    for (const { count, lane, task, version } of reply.unserved) {
+      const id = `${task}/${version}/${lane}`
+      if (this.#warned.has(id)) continue
+      this.#warned.add(id)
+      messages.push(Effect.logWarning(
+        `${count} due runs of task "${task}" (version ${version}, lane "${lane}") are held: no worker has a handler for them`
+      ))
+    }
+    for (const claim of reply.claimed) this.#buffer.push(claim)
+    if (this.#stopping) this.#releaseBuffer()
+    this.#start()
+    return messages.length === 0 ? Effect.void : Effect.all(messages, { discard: true })
+  }
+
+  #reportLost({ generation, key }: Settlement): Effect.Effect<void> {
+    return Effect.annotateLogs(
+      Effect.logWarning("a settlement came too late: the run was replaced, or its lease had run out"),
+      { key, generation }
+    )
+  }
+
+  /** Says once that the store is away, and waits longer each time, with chance in it so that workers spread. */
+  #stayAway(error: DocketError.DocketError, settle: ReadonlyArray<Settlement>): Effect.Effect<void> {
+    // what was not acknowledged is sent again, before what has come since; applied twice it is a `Duplicate`
+    this.#outbox = [...settle, ...this.#outbox]
+    this.#signal.dirty = true
+    const longest = Math.min(longestWait, shortestWait * 2 ** this.#away)
+    const wait = Effect.flatMap(Random.next, (chance) => Effect.sleep(Duration.millis(longest * (0.5 + chance / 2))))
+    return this.#away++ > 0
+      ? wait
+      : Effect.andThen(Effect.logWarning(`worker ${this.#settings.name}: ${error.message}; trying again`), wait)
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // slots
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #start(): void {
+    while (this.#active.size < this.#settings.concurrency) {
+      const claim = this.#buffer.shift()
+      if (claim === undefined) return
+      const limit = this.#settings.limits?.get(claim.task)
+      if (limit !== undefined && this.#left(claim.task, limit) <= 0) {
+        this.#release(claim)
+        continue
+      }
+      this.#begin(claim)
+    }
+  }
+
+  #begin(claim: Claim): void {
+    const program = this.#programs.get(claim.task)!
+    const now = this.clock.currentTimeMillisUnsafe()
+    const slot = new Slot(claim, program, now)
+    program.metrics("started", 1)
+    program.metrics("punctuality", Math.max(0, claim.startedAt - claim.due) / 1000)
+    this.#active.set(claim.token, slot)
+    const { timeout } = program.options
+    if (timeout !== undefined) {
+      slot.limit = timeout
+      slot.deadline = now + timeout
+    }
+    const fork = Effect.runForkWith(services.context(this, slot))
+    slot.fiber = fork(pipeline.execute(this, slot))
+    if (timeout !== undefined && !slot.done) slot.timer = fork(this.#watch(slot))
+  }
+
+  /** Interrupts a body at its deadline, which the body may move. */
+  #watch(slot: Slot): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const left = slot.deadline - this.clock.currentTimeMillisUnsafe()
+      if (left > 0) return Effect.andThen(Effect.sleep(Duration.millis(left)), this.#watch(slot))
+      slot.stop("Timeout")
+      return Effect.andThen(Effect.sleep(Duration.millis(grace)), pipeline.abandon(this, slot))
+    })
+  }
+
+  #cancel(token: string): void {
+    const slot = this.#active.get(token)
+    if (slot !== undefined) return slot.stop("Cancelled")
+    const index = this.#buffer.findIndex((claim) => claim.token === token)
+    if (index === -1) return
+    const [claim] = this.#buffer.splice(index, 1)
+    this.#outbox.push({ ...fenceOf(claim!), change: { _tag: "Cancelled" }, successor: undefined })
+  }
+
+  #release(claim: Claim): void {
+    this.#outbox.push({ ...fenceOf(claim), change: { _tag: "Released" }, successor: undefined })
+  }
+
+  #nanos(): number {
+    return Number(this.clock.monotonicTimeNanosUnsafe())
+  }
+
+  #releaseBuffer(): void {
+    // the last one first: each goes before all others, so that they end up in their order
+    for (const claim of this.#buffer.toReversed()) this.#release(claim)
+    this.#buffer = []
+    this.#signal.latch.openUnsafe()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // leases
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Renews what it holds, three times per lease; a renewal that fails is tried again soon. */
+  get renew(): Effect.Effect<never> {
+    const { lease, name } = this.#settings
+    const once = Effect.suspend(() => {
+      const slots = Array.from(this.#active.values()).filter((slot) => !slot.replaced)
+      const claims = [...slots.map((slot) => slot.claim), ...this.#buffer]
+      if (claims.length === 0) return Effect.void
+      return Effect.map(this.#session.renew(claims.map(fenceOf)), (answers) => {
+        answers.forEach((answer, index) => {
+          const slot = slots[index]
+          if (answer === "Cancelled") this.#cancel(claims[index]!.token)
+          else if (answer === "Renewed") return
+          else if (slot === undefined) this.#buffer = this.#buffer.filter((claim) => claim !== claims[index])
+          else if (answer === "Replaced") slot.replaced = true
+          else slot.stop("Lost")
+        })
+        this.#signal.latch.openUnsafe()
+      })
+    })
+    return once.pipe(
+      Effect.tapError((error) =>
+        Effect.logWarning(`worker ${name}: leases could not be renewed, trying again: ${error.message}`)
+      ),
+      Effect.retry(Schedule.jittered(Schedule.spaced(Duration.millis(lease / 10)))),
+      Effect.ignore,
+      Effect.delay(Duration.millis(lease / 3)),
+      Effect.forever
+    )
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // shutdown
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Claims nothing more, lets bodies end for a while, and releases the rest. `loop` is the fiber of `run`. */
+  stop(loop: Fiber.Fiber<void>): Effect.Effect<void> {
+    const endsWithin = (millis: number, otherwise: Effect.Effect<void>): Effect.Effect<void> =>
+      Effect.asVoid(Fiber.await(loop)).pipe(
+        Effect.timeoutOrElse({ duration: Duration.millis(millis), orElse: () => otherwise })
+      )
+    const giveUp = Effect.suspend(() => {
+      loop.interruptUnsafe()
+      return Effect.logWarning(
+        `worker ${this.#settings.name}: stopped without the store; what it held is taken over when the leases end`
+      )
+    })
+    const abandon = Effect.suspend(() =>
+      Effect.forEach(Array.from(this.#active.values()), (slot) => pipeline.abandon(this, slot), { discard: true })
+    )
+    const interrupt = Effect.sync(() => {
+      for (const slot of this.#active.values()) slot.stop("Shutdown")
+    })
+    return Effect.suspend(() => {
+      this.#stopping = true
+      this.#releaseBuffer()
+      return endsWithin(
+        this.#settings.drainTimeout,
+        Effect.andThen(interrupt, endsWithin(grace, Effect.andThen(abandon, endsWithin(lastTurn, giveUp))))
+      )
+    })
+  }
+}
+
+const fenceOf = ({ generation, key, token }: Claim) => ({ key, generation, token })

@@ -1,0 +1,329 @@
+/**
+ * Running a claim, as a pipeline of steps over one value: decode → admit → run → classify → settle → perpetuate → report.
+ *
+ * Whatever a handler does (throw, die, hang, ignore interruption, interrupt itself, return what its schema refuses), the
+ * pipeline ends with one settlement, and the worker goes on. It runs uninterruptibly but for the handler itself.
+ */
+import { TaskFailure } from "@effect-docket/dsl"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
+import type { Change, Settlement } from "../../DocketStore.ts"
+import * as history from "./history.ts"
+import * as perpetuate from "./perpetuate.ts"
+import * as retry from "./retry.ts"
+import type * as services from "./services.ts"
+import type { Slot } from "./slot.ts"
+
+/** What the pipeline needs of its worker. */
+export interface Env extends services.Env {
+  /** The time of the store. */
+  readonly storeNow: () => number
+  /** Whether a perpetual run of this task may have a successor. */
+  readonly mayFollow: (task: string) => boolean
+  /** Takes the settlement of a slot; `undefined` if the claim is not this worker's any more. */
+  readonly finish: (slot: Slot, settlement: Settlement | undefined) => void
+}
+
+/** How a body ended. */
+type Outcome =
+  | { readonly _tag: "Success"; readonly value: unknown }
+  /** A declared error or a `TaskFailure`. `final`: no policy is asked. */
+  | { readonly _tag: "Failure"; readonly error: unknown; readonly final: boolean }
+  | { readonly _tag: "Cancelled" }
+  | { readonly _tag: "Released" }
+  | { readonly _tag: "Lost" }
+
+const failed = (slot: Slot, reason: TaskFailure.Reason, final = false): Outcome => ({
+  _tag: "Failure",
+  error: new TaskFailure.TaskFailure({ task: slot.claim.task, key: slot.claim.key, reason }),
+  final
+})
+
+const defect = (slot: Slot, defect: unknown): Outcome => failed(slot, new TaskFailure.Defect({ defect }))
+
+/** The identity of a run, for what has to be chance and still the same in every process. */
+const seedOf = (env: Env, { claim }: Slot): string => `${env.store.name}/${claim.generation}/${claim.key}`
+
+// ---------------------------------------------------------------------------------------------------------------------
+// admit
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Whether a run whose workers disappeared may be tried again: its policy for defects is asked as if each of them had
+ * failed, so that a body that kills its process ends as a dead letter. A redelivery itself does not wait.
+ */
+const admit = (env: Env, slot: Slot): Effect.Effect<Outcome | undefined> => {
+  const { claim, program } = slot
+  if (claim.lost === 0) return Exit.succeed(undefined)
+  program.metrics("redelivered", 1)
+  const lost = new TaskFailure.TaskFailure({
+    task: claim.task,
+    key: claim.key,
+    reason: new TaskFailure.Lost({ attempts: claim.lost })
+  })
+  return history.read(program.codec, claim.failures).pipe(
+    Effect.flatMap((failures) => {
+      const losses = Array.from({ length: claim.lost }, () => ({ at: claim.startedAt, error: lost }))
+      return retry.decide(program.policies, seedOf(env, slot), [...failures, ...losses])
+    }),
+    Effect.map((verdict) => verdict._tag === "Fail" ? failed(slot, lost.reason, true) : undefined)
+  )
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// run
+// ---------------------------------------------------------------------------------------------------------------------
+
+const spanOptions = ({ claim }: Slot, docket: string): Tracer.SpanOptions => ({
+  kind: "consumer",
+  root: true,
+  attributes: {
+    "docket.name": docket,
+    "docket.task": claim.task,
+    "docket.key": claim.key,
+    "docket.attempt": claim.attempt
+  },
+  ...(claim.trace === undefined ? {} : { links: [{ span: Tracer.externalSpan(claim.trace), attributes: {} }] })
+})
+
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** Runs the handler, and closes its scope. A finalizer that dies is logged; what the body did is done. */
+const run = (env: Env, slot: Slot, payload: unknown, restore: Restore): Effect.Effect<Exit.Exit<unknown, unknown>> => {
+  const { handler, traced } = slot.program
+  const body = Effect.suspend(() => handler(payload))
+  const spanned = traced ? Effect.withSpan(body, slot.claim.task, spanOptions(slot, env.store.name)) : body
+  return Effect.flatMap(Effect.exit(restore(spanned)), (exit) =>
+    slot.scope.state._tag === "Empty"
+      ? Exit.succeed(exit)
+      : Scope.close(slot.scope, exit).pipe(
+        Effect.catchCause((cause) => report("Error", slot, "a finalizer died after the body had ended", cause)),
+        Effect.as(exit)
+      ))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// classify
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** How a body ended: causes are kept apart. */
+const classify = (slot: Slot, exit: Exit.Exit<unknown, unknown>): Outcome => {
+  if (slot.stopped === "Lost") return { _tag: "Lost" }
+  if (Exit.isSuccess(exit)) return { _tag: "Success", value: exit.value }
+  const { cause } = exit
+  if (slot.stopped !== undefined && Cause.hasInterrupts(cause)) {
+    switch (slot.stopped) {
+      case "Cancelled":
+        return { _tag: "Cancelled" }
+      case "Shutdown":
+        return { _tag: "Released" }
+      case "Timeout":
+        return timedOut(slot)
+    }
+  }
+  const die = cause.reasons.find(Cause.isDieReason)
+  if (die !== undefined) return defect(slot, die.defect)
+  const error = Cause.findErrorOption(cause)
+  return Option.isSome(error)
+    ? { _tag: "Failure", error: error.value, final: false }
+    : defect(slot, new Error("the handler interrupted itself; nobody had asked for it"))
+}
+
+const timedOut = (slot: Slot): Outcome => failed(slot, new TaskFailure.Timeout({ limit: Duration.millis(slot.limit) }))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// settle
+// ---------------------------------------------------------------------------------------------------------------------
+
+const completed = (exit: string): Change => ({ _tag: "Completed", exit })
+
+/** What is written for an outcome. A value or an error that its schema refuses is a defect of the handler. */
+const settle = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<Change | undefined> => {
+  const { claim, program } = slot
+  const { codec } = program
+  switch (outcome._tag) {
+    case "Lost":
+      return Exit.succeed(undefined)
+    case "Cancelled":
+    case "Released":
+      return Exit.succeed(outcome)
+    case "Success": {
+      return Effect.matchEffect(codec.encodeSuccess(outcome.value), {
+        onSuccess: (exit) => Exit.succeed(completed(exit)),
+        onFailure: (message) =>
+          settle(env, slot, defect(slot, new Error(`its success does not fit the schema: ${message}`)))
+      })
+    }
+    case "Failure":
+      return Effect.flatMap(encodeFailure(slot, outcome.error), ({ error, exit }) =>
+        outcome.final
+          ? Effect.succeed<Change>({ _tag: "Failed", exit })
+          : history.read(codec, claim.failures).pipe(
+            Effect.flatMap((failures) =>
+              retry.decide(program.policies, seedOf(env, slot), [...failures, { at: env.storeNow(), error }])
+            ),
+            // a rule of the user that throws, or a schedule that dies
+            Effect.catchCause((cause) =>
+              Effect.as(report("Error", slot, "its retry policy died", cause), { _tag: "Fail" } as const)
+            ),
+            Effect.map((verdict): Change => {
+              switch (verdict._tag) {
+                case "Fail":
+                  return { _tag: "Failed", exit }
+                case "Snooze":
+                  return verdict
+                case "Retry": {
+                  const failures = history.append(claim.failures, env.storeNow(), exit)
+                  return { _tag: "Retry", after: verdict.after, exit, failures }
+                }
+              }
+            })
+          ))
+  }
+}
+
+/** The text of an error. What does not encode is replaced by a defect that says so, and that by a text in any case. */
+const encodeFailure = (
+  slot: Slot,
+  error: unknown
+): Effect.Effect<{ readonly error: unknown; readonly exit: string }> => {
+  const { codec } = slot.program
+  const encode = (error: unknown) => Effect.map(codec.encodeFailure(error), (exit) => ({ error, exit }))
+  const replacement = (text: string) => {
+    const { error } = defect(slot, new Error(text)) as { readonly error: unknown } // a failure, as `defect` makes it
+    return encode(error)
+  }
+  return encode(error).pipe(
+    Effect.catch((message) =>
+      error instanceof TaskFailure.TaskFailure
+        ? replacement(`a defect that cannot be stored: ${message}`)
+        : replacement(`its error does not fit the schema: ${message}`)
+    ),
+    // a text encodes; if it does not, the pipeline's own guard settles the run
+    Effect.orDie
+  )
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// perpetuate
+// ---------------------------------------------------------------------------------------------------------------------
+
+const successorOf = (env: Env, { claim, next, program }: Slot, change: Change): Settlement["successor"] => {
+  const recurrence = program.options.perpetual
+  if (recurrence === undefined || next.cancelled || !env.mayFollow(claim.task)) return undefined
+  if (change._tag !== "Completed" && change._tag !== "Failed") return undefined
+  return {
+    due: next.due ?? perpetuate.following(recurrence, claim.startedAt, env.storeNow()),
+    payload: next.payload ?? claim.payload,
+    version: next.payload === undefined ? claim.version : program.options.version
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// report
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A log line about a run. */
+export const report = (
+  level: "Debug" | "Warn" | "Error",
+  { claim }: Slot,
+  message: string,
+  ...details: ReadonlyArray<unknown>
+) =>
+  Effect.annotateLogs(Effect.logWithLevel(level)(`${claim.task}: ${message}`, ...details), {
+    task: claim.task,
+    key: claim.key,
+    attempt: claim.attempt
+  })
+
+const measure = (env: Env, slot: Slot, change: Change): void => {
+  const { metrics } = slot.program
+  metrics("duration", (env.clock.currentTimeMillisUnsafe() - slot.startedAt) / 1000)
+  if (change._tag === "Completed") metrics("completed", 1)
+  else if (change._tag === "Failed") metrics("failed", 1)
+  else if (change._tag === "Retry") metrics("retried", 1)
+  else if (change._tag === "Cancelled") metrics("cancelled", 1)
+}
+
+const log = (slot: Slot, change: Change, outcome: Outcome): Effect.Effect<void> => {
+  switch (change._tag) {
+    case "Completed":
+      return report("Debug", slot, "completed")
+    case "Cancelled":
+      return report("Debug", slot, "cancelled")
+    case "Released":
+      return report("Debug", slot, "released")
+    case "Snooze":
+      return report("Debug", slot, `again in ${change.after} ms, attempt not counted`)
+    case "Retry":
+      return report("Debug", slot, `failed, again in ${change.after} ms`, errorOf(outcome))
+    case "Failed":
+      return report("Error", slot, "failed", errorOf(outcome))
+  }
+}
+
+const errorOf = (outcome: Outcome): unknown => outcome._tag === "Failure" ? outcome.error : undefined
+
+const conclude = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<void> =>
+  Effect.flatMap(settle(env, slot, outcome), (change) => {
+    // a timeout that did not wait for the body, or an end of the worker, was faster
+    if (slot.done) return Effect.void
+    if (change === undefined) {
+      env.finish(slot, undefined)
+      return report("Warn", slot, "the claim was lost; whatever the body did does not count")
+    }
+    const { generation, key, token } = slot.claim
+    measure(env, slot, change)
+    env.finish(slot, { key, generation, token, change, successor: successorOf(env, slot, change) })
+    return slot.program.verbose || change._tag === "Failed" ? log(slot, change, outcome) : Effect.void
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the pipeline
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Runs a claim and hands its settlement to the worker. It is run with the services of the run: `services.context`. */
+export const execute = (env: Env, slot: Slot): Effect.Effect<void> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.matchEffect(slot.program.codec.decodePayload(slot.claim.payload, slot.claim.version), {
+      onFailure: (message) =>
+        conclude(
+          env,
+          slot,
+          failed(slot, new TaskFailure.Undecodable({ message: `its payload does not decode: ${message}` }), true)
+        ),
+      onSuccess: (payload) =>
+        Effect.flatMap(admit(env, slot), (refused) =>
+          refused !== undefined
+            ? conclude(env, slot, refused)
+            : Effect.flatMap(run(env, slot, payload, restore), (exit) => conclude(env, slot, classify(slot, exit))))
+    })
+  ).pipe(
+    // nothing above fails; if it does it is a bug, and even then the run is settled
+    Effect.catchCause((cause) =>
+      Effect.suspend(() => slot.done ? Effect.void : conclude(env, slot, defect(slot, Cause.squash(cause))))
+    )
+  )
+
+/**
+ * Settles a slot whose body does not end although it was asked to: by a timeout, or when the worker stops. The body is
+ * left to itself.
+ */
+export const abandon = (env: Env, slot: Slot): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (slot.done) return Effect.void
+    const outcome: Outcome = slot.stopped === "Timeout"
+      ? timedOut(slot)
+      : slot.stopped === "Lost"
+      ? { _tag: "Lost" }
+      : { _tag: "Released" }
+    return Effect.andThen(
+      report("Error", slot, `the body ignores interruption (${slot.stopped}); the run is settled without it`),
+      conclude(env, slot, outcome)
+    )
+  })

@@ -1,0 +1,51 @@
+/**
+ * One claimed run inside a worker, from claim to settlement: the value that the steps of the pipeline pass on.
+ */
+import type { Docket } from "@effect-docket/dsl"
+import type * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import type { Claim } from "../../DocketStore.ts"
+import type { Program } from "./program.ts"
+
+/**
+ * Why a body is interrupted. `Lost`: the claim is somebody else's by now, nothing that the body does counts.
+ */
+export type StopReason = "Cancelled" | "Timeout" | "Shutdown" | "Lost"
+
+/** A claimed run inside a worker. */
+export class Slot {
+  readonly claim: Claim
+  readonly program: Program
+  /** When it was started, by the clock of the worker. */
+  readonly startedAt: number
+  readonly scope: Scope.Closeable = Scope.makeUnsafe()
+  fiber: Fiber.Fiber<void> | undefined = undefined
+  timer: Fiber.Fiber<void> | undefined = undefined
+  /** When its timeout is over, by the clock of the worker, and how long it was. */
+  deadline = Infinity
+  limit = Infinity
+  stopped: StopReason | undefined = undefined
+  /** The settlement is on its way: whatever the body still does comes too late. */
+  done = false
+  /** The key has a newer generation: nobody renews this claim, and its body may finish. */
+  replaced = false
+  /** What a perpetual handler asked for. */
+  next: { due: Docket.Due | undefined; payload: string | undefined; cancelled: boolean } = {
+    due: undefined,
+    payload: undefined,
+    cancelled: false
+  }
+
+  constructor(claim: Claim, program: Program, startedAt: number) {
+    this.claim = claim
+    this.program = program
+    this.startedAt = startedAt
+  }
+
+  /** Interrupts the body. The first reason counts. */
+  stop(reason: StopReason): void {
+    if (this.stopped !== undefined || this.done) return
+    this.stopped = reason
+    this.fiber?.interruptUnsafe()
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * Starting a worker: options are read and checked once, tasks prepared, automatic tasks seeded.
+ */
+import { DocketError, type Flow, type TaskGroup } from "@effect-docket/dsl"
+import * as Interpreter from "@effect-docket/dsl/Interpreter"
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { hostname } from "node:os"
+import { DocketEngine } from "../../DocketEngine.ts"
+import type { Options } from "../../Worker.ts"
+import { Loop, type Settings, Signal } from "./loop.ts"
+import * as perpetuate from "./perpetuate.ts"
+import * as program from "./program.ts"
+
+/** The options of a worker, whatever its flows are. */
+export type AnyOptions = Options<ReadonlyArray<Flow.AnyNamed>>
+
+const defaultDefectRetryPolicy = Schedule.exponential("1 second").pipe(Schedule.upTo({ times: 3 }))
+
+let workers = 0
+
+const operation = "Worker"
+
+/** The options, checked. Throws a `DocketError`. */
+const readOptions = (options: AnyOptions, limits: Settings["limits"]) => {
+  const concurrency = Interpreter.integer(operation, "concurrency", options.concurrency ?? 10, 1)
+  const lanes = options.lanes ?? ["default"]
+  const slots = Array.isArray(lanes) ? undefined : new Map(Object.entries(lanes as Readonly<Record<string, number>>)) // the other member of the union
+  const names = slots === undefined ? lanes as ReadonlyArray<string> : Array.from(slots.keys()) // as above
+  if (names.length === 0) Interpreter.invalid(operation, "lanes", "has to name a lane")
+  if (names.includes("")) Interpreter.invalid(operation, "lanes", "the name of a lane must not be empty")
+  slots?.forEach((count, lane) => Interpreter.integer(operation, `lanes.${lane}`, count, 1))
+  if (options.name === "") Interpreter.invalid(operation, "name", "must not be empty")
+  limits?.forEach((limit, task) => Interpreter.integer(operation, `limits.${task}`, limit, 0))
+  const settings: Settings = {
+    name: options.name ?? `${hostname()}/${process.pid}/${++workers}`,
+    concurrency,
+    lanes: slots,
+    lease: Interpreter.millis(operation, "lease", options.lease ?? "30 seconds", 1),
+    drainTimeout: Interpreter.millis(operation, "drainTimeout", options.drainTimeout ?? "30 seconds"),
+    limits
+  }
+  return { names, settings }
+}
+
+const unsupported = (feature: string) =>
+  new DocketError.DocketError({ operation, reason: new DocketError.Unsupported({ feature }) })
+
+/** Starts a worker in a scope: it drains when the scope closes. */
+export const start = Effect.fnUntraced(function*(
+  group: TaskGroup.Any,
+  options: AnyOptions,
+  limits?: Settings["limits"]
+): Effect.fn.Return<Loop, DocketError.DocketError, DocketEngine | Scope.Scope> {
+  const { names, settings } = yield* Effect.try({
+    try: () => readOptions(options, limits),
+    catch: (error) => error as DocketError.DocketError // thrown by `readOptions`
+  })
+  for (const flow of options.flows ?? []) return yield* unsupported(`interpreting a flow ("${flow._tag}")`)
+  const { store } = yield* DocketEngine
+  const clock = yield* Clock.Clock
+  const context = (yield* Effect.context<never>()) as Context.Context<never>
+  const defects = options.defectRetryPolicy ?? defaultDefectRetryPolicy
+  const programs = new Map<string, program.Program>()
+  const versions = new Map<string, number>()
+  for (const [tag, task] of group.tasks) {
+    const { gates, version } = Interpreter.resolved(task)
+    if (gates.length > 0) return yield* unsupported(`option \`${gates[0]}\` of task "${tag}"`)
+    programs.set(tag, program.make(store.name, task, context, defects))
+    versions.set(tag, version)
+  }
+  const signal = new Signal()
+  const session = yield* store.attach({
+    worker: settings.name,
+    tasks: versions,
+    lanes: names,
+    lease: settings.lease,
+    onWake: signal.onWake
+  })
+  const loop = new Loop(store, session, signal, clock, settings, programs)
+  const { now } = yield* session.turn({ settle: [], capacity: 0, lanes: undefined, except: undefined })
+  for (const { options: { perpetual }, task } of programs.values()) {
+    if (perpetual?.automatic !== true) continue
+    const seed = yield* Interpreter.encodeSeed(operation, { docket: store, task }, task, undefined, undefined)
+    yield* store.add([{ ...seed, due: perpetuate.first(perpetual, now) }], { atomic: false })
+  }
+  return loop
+})
+
+/** Runs a started worker until it is stopped, or until it is idle. */
+export const work = Effect.fnUntraced(function*(
+  loop: Loop,
+  untilIdle: boolean
+): Effect.fn.Return<Fiber.Fiber<void>, never, Scope.Scope> {
+  yield* Effect.forkScoped(loop.renew)
+  const fiber = yield* Effect.forkScoped(loop.run(untilIdle))
+  // registered last, so that it runs first: everything is still there while bodies end
+  yield* Effect.addFinalizer(() => loop.stop(fiber))
+  return fiber
+})
