@@ -29,7 +29,19 @@ import * as scatter_ from "./internal/agendaScatter.ts"
 import { draft } from "./internal/agendaWrite.ts"
 import type * as Task from "./Task.ts"
 
+/**
+ * How a scatter fails.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export { ScatterPartial, ScatterRejected } from "./internal/agendaErrors.ts"
+/**
+ * Where the slots of a plan may lie.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type { PlanOptions, Window } from "./internal/agendaOptions.ts"
 
 /**

@@ -34,6 +34,12 @@ import * as Strike from "./Strike.ts"
 import type * as Task from "./Task.ts"
 import { TaskFailure, Undecodable } from "./TaskFailure.ts"
 
+/**
+ * What crosses the `Docket` service and the store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type {
   Due,
   EncodedAdded,
@@ -47,16 +53,31 @@ export type {
   Trace
 } from "./internal/wire.ts"
 
-/** Permission to add executions of the task `Tag`. `group.client` grants it for the tasks of a group, and for no others. */
+/**
+ * Permission to add executions of the task `Tag`. `group.client` grants it for the tasks of a group, and for no others.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export interface Enqueue<Tag extends string> {
   readonly _: unique symbol
   readonly tag: Tag
 }
 
-/** `Enqueue<Tag>` of each tag. */
+/**
+ * `Enqueue<Tag>` of each tag.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type ToEnqueue<Tag extends string> = Tag extends string ? Enqueue<Tag> : never
 
-/** When to run: `at` a time, or `after` a duration; now if neither is given. */
+/**
+ * When to run: `at` a time, or `after` a duration; now if neither is given.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type When =
   | {
     readonly at?: DateTime.DateTime.Input | undefined
@@ -67,7 +88,12 @@ export type When =
     readonly at?: Task.Excluded<"`at` and `after` exclude each other"> | undefined
   }
 
-/** Options of `add`. */
+/**
+ * Options of `add`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AddOptions = When & {
   /** Overrides the key of the task. */
   readonly key?: string | undefined
@@ -75,10 +101,20 @@ export type AddOptions = When & {
   readonly onExisting?: "keep" | "replace" | "fail" | undefined
 }
 
-/** Options of `replace`. */
+/**
+ * Options of `replace`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ReplaceOptions = When & { readonly key?: string | undefined }
 
-/** One execution, without its types. */
+/**
+ * One execution, without its types.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Snapshot {
   readonly task: string
   readonly key: string
@@ -89,7 +125,12 @@ export interface Snapshot {
   readonly payload: unknown
 }
 
-/** How many pending and running executions of a task there are in a lane. */
+/**
+ * How many pending and running executions of a task there are in a lane.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Counts {
   readonly task: string
   readonly lane: string
@@ -101,7 +142,12 @@ export interface Counts {
   readonly running: number
 }
 
-/** Why an execution does not run right now. */
+/**
+ * Why an execution does not run right now.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Explanation =
   | { readonly _tag: "Unknown" }
   | { readonly _tag: "NotDue"; readonly at: DateTime.Utc }
@@ -118,14 +164,24 @@ export type Explanation =
   | { readonly _tag: "Running"; readonly worker: string; readonly since: DateTime.Utc }
   | { readonly _tag: "Finished"; readonly at: DateTime.Utc }
 
-/** An event of any execution, with the JSON form of its values. */
+/**
+ * An event of any execution, with the JSON form of its values.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AnyEvent {
   readonly task: string
   readonly key: string
   readonly event: Execution.Event<unknown, unknown, unknown>
 }
 
-/** A run that ended in failure and will not be retried. */
+/**
+ * A run that ended in failure and will not be retried.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface DeadLetter<T extends Task.Any> {
   readonly key: string
   readonly payload: Task.Payload<T>
@@ -134,7 +190,12 @@ export interface DeadLetter<T extends Task.Any> {
   readonly failedAt: DateTime.Utc
 }
 
-/** A docket: a named set of executions in a store. `DocketEngine.layer` of the runtime package provides it. */
+/**
+ * A docket: a named set of executions in a store. `DocketEngine.layer` of the runtime package provides it.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class Docket extends Context.Service<Docket, {
   readonly name: string
   /** Writes additions in their JSON form; what `add` and `Agenda.scatter` are made of. */
@@ -164,7 +225,12 @@ export class Docket extends Context.Service<Docket, {
   readonly clear: Effect.Effect<number, DocketError>
 }>()("@effect-docket/dsl/Docket") {}
 
-/** What to pause: one task, one lane, or everything. */
+/**
+ * What to pause: one task, one lane, or everything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface PauseOptions {
   readonly task?: Task.Any | undefined
   readonly lane?: string | undefined
@@ -181,25 +247,54 @@ type Entry = readonly [task: Task.Any, ...args: ReadonlyArray<unknown>]
 type AnyExecution = Execution.Execution<unknown, unknown, unknown, unknown>
 
 /** Encodes all, then writes all: nothing is written if one of them is invalid. */
-const write = Effect.fnUntraced(function*(
+const write = (
   operation: string,
   entries: ReadonlyArray<Entry>,
   onExisting?: "replace"
-): Effect.fn.Return<ReadonlyArray<AnyExecution>, DocketError> {
-  if (entries.length === 0) return []
-  const context = (yield* Effect.context<never>()) as Context.Context<Enqueue<string>> // the callers' types ask for it
-  const additions: Array<EncodedAddition> = []
-  for (const [task, payload, options] of entries) {
-    const granted = Context.get(context, client.key(task._tag))
-    const given = options as AddOptions | undefined // see `Entry`
-    additions.push(
-      yield* client.encode(operation, granted, task, payload, onExisting ? { ...given, onExisting } : given)
-    )
-  }
-  const { docket } = Context.get(context, client.key(entries[0]![0]._tag))
-  const added = yield* docket.addEncoded(additions, { atomic: true })
-  return added.map((one, index): AnyExecution => execution.make(docket, entries[index]![0], additions[index]!.key, one))
-})
+): Effect.Effect<ReadonlyArray<AnyExecution>, DocketError> =>
+  entries.length === 0 ? Effect.succeed([]) : Effect.withFiber((fiber) => {
+    const context = fiber.context as Context.Context<Enqueue<string>> // the callers' types ask for it
+    const { docket } = Context.get(context, client.key(entries[0]![0]._tag))
+    const additions: Array<EncodedAddition> = []
+    const commit = () =>
+      Effect.map(
+        docket.addEncoded(additions, { atomic: true }),
+        (added) =>
+          added.map((one, index): AnyExecution =>
+            execution.make(docket, entries[index]![0], additions[index]!.key, one)
+          )
+      )
+    const encode = (): Effect.Effect<ReadonlyArray<AnyExecution>, DocketError> => {
+      for (const [task, payload, options] of entries.slice(additions.length)) {
+        const granted = Context.get(context, client.key(task._tag))
+        if (granted.docket !== docket) {
+          return Effect.die(
+            new Error(
+              `${operation}: "${task._tag}" was granted by docket "${granted.docket.name}", another entry by "${docket.name}"; one batch goes to one docket`
+            )
+          )
+        }
+        const given = options as AddOptions | undefined // see `Entry`
+        const addition = client.encodeIn(
+          fiber,
+          operation,
+          granted,
+          task,
+          payload,
+          onExisting ? { ...given, onExisting } : given
+        )
+        if (!Exit.isExit(addition) || Exit.isFailure(addition)) {
+          return Effect.flatMap(addition, (addition) => {
+            additions.push(addition)
+            return encode()
+          })
+        }
+        additions.push(addition.value as EncodedAddition) // an exit of `encodeIn` is one of its values
+      }
+      return commit()
+    }
+    return encode()
+  })
 
 /**
  * Schedules one execution. Fails with `DocketError` if the payload is invalid or the store cannot be reached; repeating

@@ -188,6 +188,12 @@ export interface Progress {
 // checks
 // ---------------------------------------------------------------------------------------------------------------------
 
+/**
+ * What the compiler checks where steps meet.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type {
   Branches,
   BranchOutcomes,

@@ -1,5 +1,7 @@
 /**
  * Perpetual tasks schedule their own next run: after an interval, or by cron.
+ *
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import type * as Cron from "effect/Cron"
@@ -22,24 +24,44 @@ interface Common {
   readonly catchUp?: "skip" | "latest" | "all" | undefined
 }
 
-/** The interval is counted from the start of a run to the start of the next; a run that takes longer is followed at once. */
+/**
+ * The interval is counted from the start of a run to the start of the next; a run that takes longer is followed at once.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Every extends Common {
   readonly every: Duration.Input
   readonly cron?: Task.Excluded<"`every` and `cron` exclude each other">
   readonly timeZone?: Task.Excluded<"`timeZone` belongs to `cron`">
 }
 
-/** The next tick of a cron expression (5 or 6 fields), in `timeZone` (default UTC). */
+/**
+ * The next tick of a cron expression (5 or 6 fields), in `timeZone` (default UTC).
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ByCron extends Common {
   readonly cron: string | Cron.Cron
   readonly timeZone?: string | undefined
   readonly every?: Task.Excluded<"`every` and `cron` exclude each other">
 }
 
-/** The `perpetual` option of a task: `every` or `cron`. */
+/**
+ * The `perpetual` option of a task: `every` or `cron`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Options = Every | ByCron
 
-/** Compile-time checks of the `perpetual` option: no unknown names, and `automatic` only if the payload can be built from nothing. */
+/**
+ * Compile-time checks of the `perpetual` option: no unknown names, and `automatic` only if the payload can be built from nothing.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type Check<P, Input> =
   & {
     readonly [K in Exclude<keyof P, keyof Every | keyof ByCron>]: Task.Mismatch<
@@ -60,6 +82,9 @@ export type Check<P, Input> =
 /**
  * Controls the next run, from inside the handler of a perpetual task. Without a call the task follows its options.
  * Handlers of other tasks keep it as an unsatisfied requirement.
+ *
+ * @category services
+ * @since 0.1.0
  */
 export class Perpetual extends Context.Service<Perpetual, {
   /** This run is the last one. */
@@ -72,13 +97,21 @@ export class Perpetual extends Context.Service<Perpetual, {
   readonly next: <T extends Task.Any>(task: T & IsPerpetual<T>, payload: Task.PayloadInput<T>) => Effect.Effect<void>
 }>()("@effect-docket/dsl/Perpetual") {}
 
-/** Accepts perpetual tasks only. */
+/**
+ * Accepts perpetual tasks only.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type IsPerpetual<T extends Task.Any> = [Perpetual] extends [T["~provides"]] ? unknown
   : Task.Mismatch<"this task has no `perpetual` option", T["_tag"], "perpetual: { every } | { cron }">
 
 /**
  * Layer that keeps one perpetual run of `task` with this payload scheduled for as long as it lives: seeded on start,
  * re-seeded when it is missing, unless its handler called `cancel`. The key defaults to the key of the task.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = <T extends Task.Any>(
   task: T & IsPerpetual<T>,

@@ -2,6 +2,8 @@
  * A task is a typed unit of work: a tag, schemas for payload, success, error and progress, and options.
  *
  * `class ProcessOrder extends Task.make("ProcessOrder", { ... }) {}` gives it a readable name in hovers and errors.
+ *
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -24,12 +26,27 @@ import * as Progress_ from "./Progress.ts"
 import type * as Retry_ from "./Retry.ts"
 import { TaskFailure } from "./TaskFailure.ts"
 
-/** Type identifier of `Task`. */
+/**
+ * Type identifier of `Task`.
+ *
+ * @category type IDs
+ * @since 0.1.0
+ */
 export const TypeId: TypeId = "~@effect-docket/dsl/Task"
-/** Type identifier of `Task`. */
+/**
+ * Type identifier of `Task`.
+ *
+ * @category type IDs
+ * @since 0.1.0
+ */
 export type TypeId = "~@effect-docket/dsl/Task"
 
-/** A task definition. `Provides` are the services the worker adds to its handler, beyond the usual ones. */
+/**
+ * A task definition. `Provides` are the services the worker adds to its handler, beyond the usual ones.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Task<
   in out Tag extends string,
   out Payload extends Schema.Top = Schema.Void,
@@ -79,7 +96,12 @@ export interface Task<
   annotateMerge<I>(annotations: Context.Context<I>): Task<Tag, Payload, Success, Error, Progress, Provides>
 }
 
-/** The minimal bound for generic code over tasks. */
+/**
+ * The minimal bound for generic code over tasks.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Any extends Flow.Any {
   readonly [TypeId]: TypeId
   readonly _tag: string
@@ -91,55 +113,125 @@ export interface Any extends Flow.Any {
   readonly "~provides": unknown
 }
 
-/** The service that stands for the implementation of a task; `Worker.layer` requires it. */
+/**
+ * The service that stands for the implementation of a task; `Worker.layer` requires it.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export interface Handler<Tag extends string> {
   readonly _: unique symbol
   readonly tag: Tag
 }
 
-/** Services every handler may use without declaring them: the worker provides them. */
+/**
+ * Services every handler may use without declaring them: the worker provides them.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type HandlerServices = CurrentExecution | Progress_.Progress | Scope
 
-/** The decoded payload: what handlers and key functions receive. */
+/**
+ * The decoded payload: what handlers and key functions receive.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type Payload<T extends Any> = T["payloadSchema"]["Type"]
-/** What a producer passes: constructor defaults may be left out. */
+/**
+ * What a producer passes: constructor defaults may be left out.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type PayloadInput<T extends Any> = T["payloadSchema"]["~type.make.in"]
-/** The value a handler succeeds with. */
+/**
+ * The value a handler succeeds with.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type Success<T extends Any> = T["successSchema"]["Type"]
-/** The declared errors. */
+/**
+ * The declared errors.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type Error<T extends Any> = T["errorSchema"]["Type"]
-/** The value of a progress report. */
+/**
+ * The value of a progress report.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type Progress<T extends Any> = T["progressSchema"]["Type"]
-/** `Handler<Tag>` of each tag. */
+/**
+ * `Handler<Tag>` of each tag.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type ToHandler<Tag extends string> = Tag extends string ? Handler<Tag> : never
-/** Services needed to encode payloads and decode results. */
+/**
+ * Services needed to encode payloads and decode results.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type ServicesClient<T extends Any> =
   | T["payloadSchema"]["EncodingServices"]
   | T["successSchema"]["DecodingServices"]
   | T["errorSchema"]["DecodingServices"]
   | T["progressSchema"]["DecodingServices"]
-/** Services needed to decode payloads and encode results. */
+/**
+ * Services needed to decode payloads and encode results.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type ServicesServer<T extends Any> =
   | T["payloadSchema"]["DecodingServices"]
   | T["successSchema"]["EncodingServices"]
   | T["errorSchema"]["EncodingServices"]
   | T["progressSchema"]["EncodingServices"]
-/** The handler function of a task. */
+/**
+ * The handler function of a task.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type HandlerFn<T extends Any, R> = (payload: Payload<T>) => Effect.Effect<Success<T>, Error<T>, R>
-/** Arguments after the task: the payload may be left out when it can be built from nothing. */
+/**
+ * Arguments after the task: the payload may be left out when it can be built from nothing.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type PayloadArgs<T extends Any, Options> = [void] extends [PayloadInput<T>] ?
   [payload?: PayloadInput<T>, options?: Options]
   : {} extends PayloadInput<T> ? [payload?: PayloadInput<T>, options?: Options]
   : [payload: PayloadInput<T>, options?: Options]
 
-/** A readable compile error. */
+/**
+ * A readable compile error.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export interface Mismatch<Message extends string, Given, Wanted> {
   readonly "~message": Message
   readonly "~given": Given
   readonly "~wanted": Wanted
 }
 
-/** A property that must not be given next to another one; the message says which. */
+/**
+ * A property that must not be given next to another one; the message says which.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export interface Excluded<Message extends string> {
   readonly "~message": Message
 }
@@ -149,17 +241,30 @@ export interface Excluded<Message extends string> {
 // ---------------------------------------------------------------------------------------------------------------------
 
 type Scalar = string | number | bigint | boolean | null | undefined
-/** Names of the payload fields that may be part of a key. */
+/**
+ * Names of the payload fields that may be part of a key.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type KeyField<P> = { readonly [K in keyof P]-?: P[K] extends Scalar ? K : never }[keyof P]
 /**
  * A key: computed from the decoded payload and used as it is, or the names of the fields it is made of: `["customerId",
  * "day"]` gives `Tag/c-1/2026-01-01`, each part URI-encoded. Keys are unique within a docket.
+ *
+ * @category utility types
+ * @since 0.1.0
  */
 export type KeyOf<P> = ((payload: P) => string) | readonly [KeyField<P>, ...ReadonlyArray<KeyField<P>>]
 
 type PayloadSchema<P extends Schema.Top | Schema.Struct.Fields> = P extends Schema.Struct.Fields ? Schema.Struct<P> : P
 
-/** Options of `Task.make`, apart from the schemas. `P` is the decoded payload, `I` its constructor input, `E` the declared error. */
+/**
+ * Options of `Task.make`, apart from the schemas. `P` is the decoded payload, `I` its constructor input, `E` the declared error.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Options<P, I, E> {
   /** Idempotency key: at most one pending or running execution per key. Default: a random key per execution. */
   readonly key?: KeyOf<P> | undefined
@@ -245,6 +350,9 @@ const makeProto = (fields: Fields): Any => {
 
 /**
  * Creates a task. The payload is a schema or the fields of a struct; success defaults to `void`, error to `never`.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
 export const make = <
   const Tag extends string,
@@ -287,6 +395,9 @@ export const make = <
 
 /**
  * Schema of the outcome of one task, for the payload of a task that joins others (see `Flow.outcomes`).
+ *
+ * @category schemas
+ * @since 0.1.0
  */
 export const outcome = <T extends Any>(
   task: T
@@ -296,31 +407,81 @@ export const outcome = <T extends Any>(
     Schema.Union([task.errorSchema, TaskFailure])
   )
 
-/** Tests whether a value is a task. */
+/**
+ * Tests whether a value is a task.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
 export const isTask = (u: unknown): u is Any => Predicate.hasProperty(u, TypeId)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // annotations: defaults for `TaskGroup.annotateTasks`
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Retry schedule for declared errors of any type. */
+/**
+ * Retry schedule for declared errors of any type.
+ *
+ * @category annotations
+ * @since 0.1.0
+ */
 export const Retry: Context.Reference<Schedule.Schedule<unknown, unknown> | undefined> = options_.Retry_
-/** Retry schedule for defects, timeouts and lost workers. */
+/**
+ * Retry schedule for defects, timeouts and lost workers.
+ *
+ * @category annotations
+ * @since 0.1.0
+ */
 export const DefectRetryPolicy: Context.Reference<Schedule.Schedule<unknown, TaskFailure> | undefined> =
   options_.DefectRetryPolicy
-/** Limit of one attempt. */
+/**
+ * Limit of one attempt.
+ *
+ * @category annotations
+ * @since 0.1.0
+ */
 export const Timeout: Context.Reference<Duration.Input | undefined> = options_.Timeout
-/** How many executions of the task may run at once in the whole system. */
+/**
+ * How many executions of the task may run at once in the whole system.
+ *
+ * @category annotations
+ * @since 0.1.0
+ */
 export const Concurrency: Context.Reference<number | undefined> = options_.Concurrency
-/** How many executions of the task may start per window. */
+/**
+ * How many executions of the task may start per window.
+ *
+ * @category annotations
+ * @since 0.1.0
+ */
 export const RateLimit: Context.Reference<{ readonly limit: number; readonly window: Duration.Input } | undefined> =
   options_.RateLimit
-/** Ignore additions for this long after a run started. */
+/**
+ * Ignore additions for this long after a run started.
+ *
+ * @category annotations
+ * @since 0.1.0
+ */
 export const Cooldown: Context.Reference<Duration.Input | undefined> = options_.Cooldown
-/** Higher runs first among the executions that are due. */
+/**
+ * Higher runs first among the executions that are due.
+ *
+ * @category annotations
+ * @since 0.1.0
+ */
 export const Priority: Context.Reference<number> = options_.Priority
-/** Queue of its own. */
+/**
+ * Queue of its own.
+ *
+ * @category annotations
+ * @since 0.1.0
+ */
 export const Lane: Context.Reference<string> = options_.Lane
-/** How long outcomes are kept. */
+/**
+ * How long outcomes are kept.
+ *
+ * @category annotations
+ * @since 0.1.0
+ */
 export const Retention: Context.Reference<{ readonly success: Duration.Input; readonly failure: Duration.Input }> =
   options_.Retention

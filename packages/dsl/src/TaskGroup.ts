@@ -1,5 +1,7 @@
 /**
  * A set of tasks that is implemented, enqueued and run together.
+ *
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -13,12 +15,27 @@ import * as handler from "./internal/handler.ts"
 import * as options_ from "./internal/options.ts"
 import type * as Task from "./Task.ts"
 
-/** Type identifier of `TaskGroup`. */
+/**
+ * Type identifier of `TaskGroup`.
+ *
+ * @category type IDs
+ * @since 0.1.0
+ */
 export const TypeId: TypeId = "~@effect-docket/dsl/TaskGroup"
-/** Type identifier of `TaskGroup`. */
+/**
+ * Type identifier of `TaskGroup`.
+ *
+ * @category type IDs
+ * @since 0.1.0
+ */
 export type TypeId = "~@effect-docket/dsl/TaskGroup"
 
-/** A group of tasks. */
+/**
+ * A group of tasks.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface TaskGroup<in out Tasks extends Task.Any> extends Pipeable {
   new(_: never): {}
 
@@ -67,26 +84,51 @@ export interface TaskGroup<in out Tasks extends Task.Any> extends Pipeable {
   of<const Handlers extends HandlersFrom<Tasks>>(handlers: Handlers): Handlers
 }
 
-/** The minimal bound for generic code over groups. */
+/**
+ * The minimal bound for generic code over groups.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Any {
   readonly [TypeId]: TypeId
   readonly tasks: ReadonlyMap<string, Task.Any>
 }
 
-/** The union of the tasks of a group. */
+/**
+ * The union of the tasks of a group.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type TasksOf<G extends Any> = G["tasks"] extends ReadonlyMap<string, infer T extends Task.Any> ? T : never
 
-/** The task of a group with this tag. */
+/**
+ * The task of a group with this tag.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type Get<Tasks extends Task.Any, Tag extends string> = Extract<Tasks, { readonly _tag: Tag }>
 
 /** The services the worker adds, by tag. */
 type Provides<Tasks extends Task.Any> = { readonly [T in Tasks as T["_tag"]]: T["~provides"] }
 
-/** One handler per task. */
+/**
+ * One handler per task.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 // oxlint-disable-next-line typescript/no-explicit-any -- a handler may need any services: `HandlersServices` collects them
 export type HandlersFrom<Tasks extends Task.Any> = { readonly [T in Tasks as T["_tag"]]: Task.HandlerFn<T, any> }
 
-/** What handlers need from outside the worker. */
+/**
+ * What handlers need from outside the worker.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
 export type HandlersServices<Tasks extends Task.Any, Handlers> = {
   [Tag in keyof Handlers]: Handlers[Tag] extends (...args: never) => Effect.Effect<infer _A, infer _E, infer R>
     ? Exclude<R, Task.HandlerServices | (Tag extends keyof Provides<Tasks> ? Provides<Tasks>[Tag] : never)>

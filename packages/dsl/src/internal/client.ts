@@ -9,10 +9,12 @@ import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import * as Result from "effect/Result"
 import * as Docket from "../Docket.ts"
 import { DocketError, InvalidOption, InvalidPayload, LimitExceeded, type Reason } from "../DocketError.ts"
 import type * as Task from "../Task.ts"
@@ -109,82 +111,104 @@ const traceOf = ({ cache: { span, tracer } }: Fiber.Fiber<unknown, unknown>): Do
     ? undefined
     : { traceId: span.traceId, spanId: span.spanId, sampled: span.sampled }
 
-const fail = (operation: string, reason: Reason) => Effect.fail(new DocketError({ operation, reason }))
+const fail = (operation: string, reason: Reason) => Exit.fail(new DocketError({ operation, reason }))
 
-/** Encodes one addition: payload, key, time and the options of the task. Of the docket only its identity matters. */
-export const encode = (
+/** What a producer may say beside the payload. */
+type Given = When & {
+  readonly key?: string | undefined
+  readonly onExisting?: Docket.EncodedAddition["onExisting"] | undefined
+}
+
+/** Whoever may add a task. Of the docket only its identity matters here. */
+interface Adder {
+  readonly docket: object
+  readonly task: Task.Any
+}
+
+/** The addition of an encoded payload: its key and its priority are computed, and checked. */
+const address = (
+  fiber: Fiber.Fiber<unknown, unknown>,
   operation: string,
-  client: { readonly docket: object; readonly task: Task.Any },
+  { docket }: Adder,
+  task: Task.Any,
+  { key, lane, priority, retention, version }: Prepared,
+  { json, value }: { readonly json: string; readonly value: unknown },
+  due: Docket.Due,
+  given: Given | undefined
+): Exit.Exit<Docket.EncodedAddition, DocketError> => {
+  const addition = Result.try((): Docket.EncodedAddition => ({
+    task: task._tag,
+    version,
+    key: given?.key ?? (key === undefined
+      ? generatorOf(docket)(
+        task._tag,
+        fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
+        fiber.getRef(Random.Random)
+      )
+      : options.keyOf(task._tag, key, value)),
+    payload: json,
+    due,
+    onExisting: given?.onExisting ?? "keep",
+    lane,
+    priority: typeof priority === "number" ? priority : priority(value as never), // made for this payload
+    retention,
+    trace: traceOf(fiber)
+  }))
+  if (Result.isFailure(addition)) {
+    const message = `the key or the priority of task "${task._tag}" cannot be computed: ${String(addition.failure)}`
+    return fail(operation, new InvalidPayload({ task: task._tag, message }))
+  }
+  if (addition.success.key === "") {
+    const message = `task "${task._tag}": a key must not be empty`
+    return fail(operation, new InvalidOption({ option: "key", message }))
+  }
+  return isTooLong(addition.success.key)
+    ? fail(operation, new LimitExceeded({ limit: maxKeyBytes, option: `the bytes of a key (task "${task._tag}")` }))
+    : Exit.succeed(addition.success)
+}
+
+/**
+ * Encodes one addition: payload, key, time and the options of the task. It is an `Exit` where the schemas need no service
+ * and no promise, so that a batch costs no fiber steps.
+ */
+export const encodeIn = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  operation: string,
+  client: Adder,
   task: Task.Any,
   input: unknown,
-  given:
-    | (When & {
-      readonly key?: string | undefined
-      readonly onExisting?: Docket.EncodedAddition["onExisting"] | undefined
-    })
-    | undefined
-): Effect.Effect<Docket.EncodedAddition, DocketError> =>
-  Effect.withFiber((fiber) => {
-    const options_ = prepare(client, task)
-    const when = due(given)
-    if (when === undefined) {
-      return fail(
+  given: Given | undefined
+): Effect.Effect<Docket.EncodedAddition, DocketError> => {
+  const prepared = prepare(client, task)
+  const when = due(given)
+  if (when === undefined) {
+    const message = `task "${task._tag}": \`at\` or \`after\` is not a time or a finite duration`
+    return fail(operation, new InvalidOption({ option: "at", message }))
+  }
+  const payload = prepared.codec.encodePayload(input)
+  if (Exit.isExit(payload) && Exit.isSuccess(payload)) {
+    const encoded = payload.value as { readonly json: string; readonly value: unknown } // an exit of the codec is one of its values
+    return address(fiber, operation, client, task, prepared, encoded, when, given)
+  }
+  return Effect.matchEffect(payload, {
+    onFailure: (message) =>
+      fail(
         operation,
-        new InvalidOption({
-          option: "at",
-          message: `task "${task._tag}": \`at\` or \`after\` is not a time or a finite duration`
-        })
-      )
-    }
-    return Effect.matchEffect(options_.codec.encodePayload(input), {
-      onFailure: (message) =>
-        fail(
-          operation,
-          new InvalidPayload({ task: task._tag, message: `the payload of task "${task._tag}" is invalid: ${message}` })
-        ),
-      onSuccess: ({ json, value }) =>
-        Effect.try({
-          try: (): Docket.EncodedAddition => ({
-            task: task._tag,
-            version: options_.version,
-            key: given?.key ?? (options_.key === undefined
-              ? generatorOf(client.docket)(
-                task._tag,
-                fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
-                fiber.getRef(Random.Random)
-              )
-              : options.keyOf(task._tag, options_.key, value)),
-            payload: json,
-            due: when,
-            onExisting: given?.onExisting ?? "keep",
-            lane: options_.lane,
-            priority: typeof options_.priority === "number" ? options_.priority : options_.priority(value as never), // made for this payload
-            retention: options_.retention,
-            trace: traceOf(fiber)
-          }),
-          catch: (cause) =>
-            new DocketError({
-              operation,
-              reason: new InvalidPayload({
-                task: task._tag,
-                message: `the key or the priority of task "${task._tag}" cannot be computed: ${String(cause)}`
-              })
-            })
-        }).pipe(Effect.flatMap((addition) =>
-          addition.key === ""
-            ? fail(
-              operation,
-              new InvalidOption({ option: "key", message: `task "${task._tag}": a key must not be empty` })
-            )
-            : isTooLong(addition.key)
-            ? fail(
-              operation,
-              new LimitExceeded({ limit: maxKeyBytes, option: `the bytes of a key (task "${task._tag}")` })
-            )
-            : Effect.succeed(addition)
-        ))
-    })
+        new InvalidPayload({ task: task._tag, message: `the payload of task "${task._tag}" is invalid: ${message}` })
+      ),
+    onSuccess: (encoded) => address(fiber, operation, client, task, prepared, encoded, when, given)
   })
+}
+
+/** Encodes one addition. */
+export const encode = (
+  operation: string,
+  client: Adder,
+  task: Task.Any,
+  input: unknown,
+  given: Given | undefined
+): Effect.Effect<Docket.EncodedAddition, DocketError> =>
+  Effect.withFiber((fiber) => encodeIn(fiber, operation, client, task, input, given))
 
 /** An addition that was encoded without a permission, with the options of the group that grants it now. */
 export const grant = (
@@ -206,7 +230,7 @@ export const grant = (
 /** Encodes the first run of a perpetual task. Its key has to be the same in every process that seeds it. */
 export const encodeSeed = (
   operation: string,
-  client: { readonly docket: object; readonly task: Task.Any },
+  client: Adder,
   task: Task.Any,
   input: unknown,
   key: string | undefined

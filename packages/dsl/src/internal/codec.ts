@@ -12,6 +12,7 @@ import * as Schema from "effect/Schema"
 import type * as Task from "../Task.ts"
 import { TaskFailure } from "../TaskFailure.ts"
 import * as options from "./options.ts"
+import { isInClear } from "./redacted.ts"
 
 /** A step of a codec: services of the schemas are provided by whoever runs it, errors are messages. */
 type Step<A> = Effect.Effect<A, string, never>
@@ -63,14 +64,23 @@ const stringify = (value: unknown): Step<string> => guarded(() => Exit.succeed(J
 /** The JSON codec of a schema. Whoever runs its steps provides the services: see `Step`. */
 const jsonCodec = (schema: Schema.Top) => Schema.toCodecJson(schema) as unknown as Schema.Codec<unknown, unknown>
 
+/** The encoder of a schema. */
+const encoder = (schema: Schema.Top): (value: unknown) => Effect.Effect<unknown, unknown> =>
+  isInClear(schema)
+    ? () =>
+      Effect.fail(
+        "it holds a Redacted value, which would be stored in clear; give that field an encoded form of its own, such as an encrypted text"
+      )
+    : Schema.encodeUnknownEffect(jsonCodec(schema))
+
 const make = (task: Task.Any): Codec => {
   const { migrate, version: current } = options.resolved(task)
   const payload = jsonCodec(task.payloadSchema)
-  const encodePayload = Schema.encodeUnknownEffect(payload)
+  const encodePayload = encoder(task.payloadSchema)
   const decodePayload = Schema.decodeUnknownEffect(payload)
-  const encodeSuccess = Schema.encodeUnknownEffect(jsonCodec(task.successSchema))
+  const encodeSuccess = encoder(task.successSchema)
   const failure = Schema.Union([task.errorSchema, TaskFailure])
-  const encodeFailure = Schema.encodeUnknownEffect(jsonCodec(failure))
+  const encodeFailure = encoder(failure)
   const decodeExit = Schema.decodeUnknownEffect(
     jsonCodec(Schema.Exit(task.successSchema, failure, Schema.Defect())) as Schema.Codec<
       Exit.Exit<unknown, unknown>,
@@ -78,7 +88,7 @@ const make = (task: Task.Any): Codec => {
     > // what it decodes to
   )
   const progress = jsonCodec(task.progressSchema)
-  const encodeProgress = Schema.encodeUnknownEffect(progress)
+  const encodeProgress = encoder(task.progressSchema)
   const decodeProgress = Schema.decodeUnknownEffect(progress)
   // a payload that can be built from nothing may be left out
   const empty = Predicate.hasProperty(task.payloadSchema, "fields") ? {} : undefined

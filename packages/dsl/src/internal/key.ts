@@ -21,13 +21,15 @@ export const isTooLong = (key: string): boolean => {
 }
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+// two digits at a time: a key is made for every run that was given none
+const pairs = Array.from({ length: 1024 }, (_, n) => alphabet[n >> 5]! + alphabet[n & 31]!)
 const half = 2 ** 40
 
 const base32 = (value: number, length: number): string => {
   let text = ""
-  for (let i = 0; i < length; i++) {
-    text = alphabet[value % 32]! + text
-    value = Math.floor(value / 32)
+  for (let i = 0; i < length; i += 2) {
+    text = pairs[value % 1024]! + text
+    value = Math.floor(value / 1024)
   }
   return text
 }

@@ -52,10 +52,13 @@ export class MemoryDocket {
   readonly #clock: Clock.Clock
   readonly #runs = new Map<string, Run>()
   readonly #schedule = new Schedule()
-  readonly #groups = new Map<string, Group>()
+  /** By task. */
+  readonly #groups = new Map<string, Array<Group>>()
   /** Running runs by the length of their lease, and settled ones by that of their retention: the first ends first. */
   readonly #leases = new Map<number, RunList>()
   readonly #retentions = new Map<number, RunList>()
+  /** Groups that no attached worker serves. */
+  readonly #orphans = new Set<Group>()
   readonly #sessions = new Set<Session>()
   readonly #strikes = new Strikes()
   readonly #pauses: Array<{ readonly pause: Pause; readonly reason: string }> = []
@@ -219,7 +222,7 @@ export class MemoryDocket {
 
   get counts(): ReadonlyArray<Docket.Counts> {
     const counts = new Map<string, { -readonly [K in keyof Docket.Counts]: Docket.Counts[K] }>()
-    for (const group of this.#groups.values()) {
+    for (const group of this.#allGroups()) {
       if (group.pending + group.running === 0) continue
       const id = JSON.stringify([group.task, group.lane])
       let count = counts.get(id)
@@ -235,8 +238,7 @@ export class MemoryDocket {
 
   deadLetters(task: string): ReadonlyArray<Docket.EncodedDeadLetter> {
     const letters: Array<Docket.EncodedDeadLetter> = []
-    for (const group of this.#groups.values()) {
-      if (group.task !== task) continue
+    for (const group of this.#groups.get(task) ?? []) {
       for (const run of group.failed) {
         if (run.outcome?._tag === "Exit") {
           letters.push({ ...this.#encoded(run), exit: run.outcome.exit, failedAt: run.settledAt })
@@ -272,7 +274,7 @@ export class MemoryDocket {
   }
 
   #refreshPauses(): void {
-    for (const group of this.#groups.values()) {
+    for (const group of this.#allGroups()) {
       const was = group.paused
       group.paused = this.#pauseOf(group)
       if (was !== undefined && group.paused === undefined) this.#wake(group, group.ready)
@@ -292,7 +294,7 @@ export class MemoryDocket {
   attach(options: WorkerOptions): Session {
     const session = new Session(options)
     this.#sessions.add(session)
-    for (const group of this.#groups.values()) {
+    for (const group of this.#allGroups()) {
       if (session.serves(group)) this.#serve(session, group)
     }
     return session
@@ -302,6 +304,7 @@ export class MemoryDocket {
     this.#sessions.delete(session)
     for (const group of session.groups) {
       group.sessions.splice(group.sessions.indexOf(session), 1)
+      if (group.sessions.length === 0) this.#orphans.add(group)
       // it may have been woken for a run that it will not take any more
       this.#wake(group, group.ready)
     }
@@ -593,7 +596,7 @@ export class MemoryDocket {
       run.failures = undefined
     }
     this.#conclude(run, outcome, now)
-    const retention = to === "Failed" ? run.failureRetention : run.successRetention
+    const retention = to === "Failed" ? run.retention.failure : run.retention.success
     if (retention <= 0) this.#forget(run)
     else this.#keep(run, retention, now + retention)
     if (group.pending + group.running === 0) this.#wakeAll(group)
@@ -646,21 +649,30 @@ export class MemoryDocket {
   // -------------------------------------------------------------------------------------------------------------------
 
   #group(task: string, version: number, lane: string): Group {
-    const id = `${version}\0${lane}\0${task}`
-    let group = this.#groups.get(id)
-    if (group === undefined) {
-      this.#groups.set(id, group = new Group(task, version, lane))
-      group.paused = this.#pauseOf(group)
-      for (const session of this.#sessions) {
-        if (session.serves(group)) this.#serve(session, group)
-      }
+    let groups = this.#groups.get(task)
+    if (groups === undefined) this.#groups.set(task, groups = [])
+    for (const group of groups) {
+      if (group.version === version && group.lane === lane) return group
+    }
+    const group = new Group(task, version, lane)
+    groups.push(group)
+    this.#orphans.add(group)
+    group.paused = this.#pauseOf(group)
+    for (const session of this.#sessions) {
+      if (session.serves(group)) this.#serve(session, group)
     }
     return group
+  }
+
+  /** All groups: a few per task. */
+  *#allGroups(): Iterable<Group> {
+    for (const groups of this.#groups.values()) yield* groups
   }
 
   #serve(session: Session, group: Group): void {
     session.groups.push(group)
     group.sessions.push(session)
+    this.#orphans.delete(group)
   }
 
   #isHeld(group: Group): boolean {
@@ -669,8 +681,8 @@ export class MemoryDocket {
 
   #unserved(): ReadonlyArray<Unserved> {
     let unserved: Array<Unserved> | undefined
-    for (const { lane, ready, sessions, task, version } of this.#groups.values()) {
-      if (ready > 0 && sessions.length === 0) (unserved ??= []).push({ task, version, lane, count: ready })
+    for (const { lane, ready, task, version } of this.#orphans) {
+      if (ready > 0) (unserved ??= []).push({ task, version, lane, count: ready })
     }
     return unserved ?? nothing
   }

@@ -14,8 +14,7 @@ export class Run {
   state: Stored = "None"
   payload: string
   priority: number
-  successRetention: number
-  failureRetention: number
+  retention: Docket.EncodedAddition["retention"]
   generation: number
   due: number
   /** Place in the order of arrival among ready runs; smaller is earlier. */
@@ -49,8 +48,7 @@ export class Run {
     this.group = group
     this.payload = addition.payload
     this.priority = addition.priority
-    this.successRetention = addition.retention.success
-    this.failureRetention = addition.retention.failure
+    this.retention = addition.retention
     this.trace = addition.trace
     this.generation = generation
     this.due = due

@@ -19,7 +19,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import type { Claim, Outlook, Settlement, StoredDocket, TurnReply, WorkerSession } from "../../DocketStore.ts"
+import type { Claim, Outlook, Renewed, Settlement, StoredDocket, TurnReply, WorkerSession } from "../../DocketStore.ts"
 import { Ahead } from "./ahead.ts"
 import * as pipeline from "./pipeline.ts"
 import type { Program } from "./program.ts"
@@ -63,7 +63,7 @@ const lastTurn = 10_000
 /** What wakes the loop. */
 export class Signal {
   readonly latch = Latch.makeUnsafe()
-  /** There may be something to claim or to hear: the store said so, or the last claim was as large as it could be. */
+  /** There may be something to claim or to hear. */
   dirty = true
 
   /** Called by the store. */
@@ -84,11 +84,15 @@ export class Loop implements pipeline.Env {
   readonly #active = new Map<string, Slot>()
   readonly #ahead: Ahead
   readonly #signal: Signal
+  /** Open while there may be leases to renew. */
+  readonly #holds = Latch.makeUnsafe()
   readonly #finished = new Map<string, number>()
   readonly #warned = new Set<string>()
   #buffer: Array<Claim> = []
   #outbox: Array<Settlement> = []
   #stopping = false
+  /** The last claim was as large as it could be. */
+  #more = false
   #offset = 0
   /** How many turns have failed since one succeeded. */
   #away = 0
@@ -178,7 +182,9 @@ export class Loop implements pipeline.Env {
           next
         )
       }
-      if (this.#outbox.length > 0 || this.#signal.dirty) return Effect.andThen(this.#turn, next)
+      if (this.#outbox.length > 0 || this.#signal.dirty || (this.#more && this.#capacity() > 0)) {
+        return Effect.andThen(this.#turn, next)
+      }
       if (this.#active.size > 0 || !untilIdle) return Effect.andThen(this.#wait, next)
       return Effect.flatMap(this.#isIdle, (idle) => idle ? Effect.void : Effect.andThen(this.#wait, next))
     })
@@ -269,7 +275,7 @@ export class Loop implements pipeline.Env {
   #take(reply: TurnReply, settle: ReadonlyArray<Settlement>, capacity: number): Effect.Effect<void> {
     this.#steps++
     this.#offset = reply.now - this.clock.currentTimeMillisUnsafe()
-    if (capacity > 0 && reply.claimed.length >= capacity) this.#signal.dirty = true
+    this.#more = capacity > 0 && reply.claimed.length >= capacity
     const messages: Array<Effect.Effect<void>> = []
     if (this.#away > 0) {
       this.#away = 0
@@ -288,6 +294,7 @@ export class Loop implements pipeline.Env {
       ))
     }
     for (const claim of reply.claimed) this.#buffer.push(claim)
+    if (reply.claimed.length > 0) this.#holds.openUnsafe()
     if (this.#stopping) this.#releaseBuffer()
     this.#start()
     return messages.length === 0 ? Effect.void : Effect.all(messages, { discard: true })
@@ -343,7 +350,11 @@ export class Loop implements pipeline.Env {
     }
     const fork = Effect.runForkWith(services.context(this, slot))
     slot.fiber = fork(pipeline.execute(this, slot))
-    if (timeout !== undefined && !slot.done) slot.timer = fork(this.#watch(slot))
+    if (slot.done) return
+    slot.fiber.addObserver((exit) => {
+      if (!slot.done) fork(pipeline.collapse(this, slot, exit))
+    })
+    if (timeout !== undefined) slot.timer = fork(this.#watch(slot))
   }
 
   /** Interrupts a body at its deadline, which the body may move. */
@@ -384,34 +395,43 @@ export class Loop implements pipeline.Env {
   // leases
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Renews what it holds, three times per lease; a renewal that fails is tried again soon. */
+  /** Renews what it holds, three times per lease; a renewal that fails is tried again soon. It sleeps while nothing is held. */
   get renew(): Effect.Effect<never> {
     const { lease, name } = this.#settings
     const once = Effect.suspend(() => {
-      const slots = Array.from(this.#active.values()).filter((slot) => !slot.replaced)
-      const claims = [...slots.map((slot) => slot.claim), ...this.#buffer]
-      if (claims.length === 0) return Effect.void
+      const claims = this.#buffer.slice()
+      for (const slot of this.#active.values()) {
+        if (!slot.replaced) claims.push(slot.claim)
+      }
+      if (claims.length === 0) {
+        this.#holds.closeUnsafe()
+        return Effect.void
+      }
       return Effect.map(this.#session.renew(claims.map(fenceOf)), (answers) => {
-        answers.forEach((answer, index) => {
-          const slot = slots[index]
-          if (answer === "Cancelled") this.#cancel(claims[index]!.token)
-          else if (answer === "Renewed") return
-          else if (slot === undefined) this.#buffer = this.#buffer.filter((claim) => claim !== claims[index])
-          else if (answer === "Replaced") slot.replaced = true
-          else slot.stop("Lost")
-        })
+        for (const [index, answer] of answers.entries()) this.#hear(claims[index]!, answer)
         this.#signal.latch.openUnsafe()
       })
     })
-    return once.pipe(
-      Effect.tapError((error) =>
-        Effect.logWarning(`worker ${name}: leases could not be renewed, trying again: ${error.message}`)
-      ),
-      Effect.retry(Schedule.jittered(Schedule.spaced(Duration.millis(lease / 10)))),
-      Effect.ignore,
-      Effect.delay(Duration.millis(lease / 3)),
+    return Effect.andThen(this.#holds.await, Effect.sleep(Duration.millis(lease / 3))).pipe(
+      Effect.andThen(once.pipe(
+        Effect.tapError((error) =>
+          Effect.logWarning(`worker ${name}: leases could not be renewed, trying again: ${error.message}`)
+        ),
+        Effect.retry(Schedule.jittered(Schedule.spaced(Duration.millis(lease / 10)))),
+        // the schedule has no end
+        Effect.orDie
+      )),
       Effect.forever
     )
+  }
+
+  #hear(claim: Claim, answer: Renewed): void {
+    if (answer === "Renewed") return
+    if (answer === "Cancelled") return this.#cancel(claim.token)
+    const slot = this.#active.get(claim.token)
+    if (slot === undefined) this.#buffer = this.#buffer.filter((buffered) => buffered.token !== claim.token)
+    else if (answer === "Replaced") slot.replaced = true
+    else slot.stop("Lost")
   }
 
   // -------------------------------------------------------------------------------------------------------------------

@@ -98,14 +98,16 @@ const run = (env: Env, slot: Slot, payload: unknown, restore: Restore): Effect.E
   const { handler, traced } = slot.program
   const body = Effect.suspend(() => handler(payload))
   const spanned = traced ? Effect.withSpan(body, slot.claim.task, spanOptions(slot, env.store.name)) : body
-  return Effect.flatMap(Effect.exit(restore(spanned)), (exit) =>
-    slot.scope.state._tag === "Empty"
-      ? Exit.succeed(exit)
-      : Scope.close(slot.scope, exit).pipe(
-        Effect.catchCause((cause) => report("Error", slot, "a finalizer died after the body had ended", cause)),
-        Effect.as(exit)
-      ))
+  return Effect.flatMap(Effect.exit(restore(spanned)), (exit) => closeScope(slot, exit))
 }
+
+const closeScope = (slot: Slot, exit: Exit.Exit<unknown, unknown>): Effect.Effect<Exit.Exit<unknown, unknown>> =>
+  slot.scope.state._tag === "Empty"
+    ? Exit.succeed(exit)
+    : Scope.close(slot.scope, exit).pipe(
+      Effect.catchCause((cause) => report("Error", slot, "a finalizer died after the body had ended", cause)),
+      Effect.as(exit)
+    )
 
 // ---------------------------------------------------------------------------------------------------------------------
 // classify
@@ -311,12 +313,21 @@ export const execute = (env: Env, slot: Slot): Effect.Effect<void> =>
   )
 
 /**
+ * Settles a slot whose fiber ended without it. A body that yields what is no effect (a promise, nothing at all) stops its
+ * fiber where it stands: no step of the pipeline comes after it.
+ */
+export const collapse = (env: Env, slot: Slot, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> =>
+  Effect.flatMap(closeScope(slot, exit), () => slot.done ? Effect.void : conclude(env, slot, classify(slot, exit)))
+
+/**
  * Settles a slot whose body does not end although it was asked to: by a timeout, or when the worker stops. The body is
  * left to itself.
  */
 export const abandon = (env: Env, slot: Slot): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (slot.done) return Effect.void
+    // it may be the timer that does this, and a settlement ends the timer
+    slot.timer = undefined
     const outcome: Outcome = slot.stopped === "Timeout"
       ? timedOut(slot)
       : slot.stopped === "Lost"

@@ -7,7 +7,7 @@
  */
 import { TaskFailure } from "@effect-docket/dsl"
 import type { Retry } from "@effect-docket/dsl"
-import type * as Interpreter from "@effect-docket/dsl/Interpreter"
+import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -32,6 +32,9 @@ export interface Policies {
   readonly defects: Schedule.Schedule<unknown, TaskFailure.TaskFailure>
 }
 
+/** Stores count in whole milliseconds, and nothing is early. */
+const whole = (millis: number): number => Math.max(0, Math.ceil(millis))
+
 /** The delay that a schedule asks for after these failures; `None` when it has ended. */
 export const replay = Effect.fnUntraced(function*(
   schedule: Schedule.Schedule<unknown, unknown>,
@@ -45,7 +48,7 @@ export const replay = Effect.fnUntraced(function*(
     if (next === undefined) return Option.none()
     delay = Duration.toMillis(next[1])
   }
-  return Option.some(Math.max(0, delay))
+  return Option.some(whole(delay))
 }, (effect, _, seed) => Random.withSeed(effect, seed))
 
 const bySchedule = (
@@ -64,10 +67,18 @@ const byDecision = (decision: Retry.Decision): Verdict => {
     case "Never":
       return fail
     case "After":
-      return { _tag: "Retry", after: Duration.toMillis(decision.delay) }
+      return delayed("Retry", decision.delay)
     case "Snooze":
-      return { _tag: "Snooze", after: Duration.toMillis(decision.delay) }
+      return delayed("Snooze", decision.delay)
+    default:
+      return Interpreter.invalid("Retry", "retry", "a rule has to give `Retry.never`, `Retry.after` or `Retry.snooze`")
   }
+}
+
+/** A wait without an end is none: as with a schedule, the run ends. */
+const delayed = (tag: "Retry" | "Snooze", delay: Duration.Duration): Verdict => {
+  const after = whole(Duration.toMillis(delay))
+  return Number.isFinite(after) ? { _tag: tag, after } : fail
 }
 
 const isTaskFailure = (error: unknown): boolean => error instanceof TaskFailure.TaskFailure
