@@ -1,8 +1,8 @@
 /**
- * The packages as users get them: built, packed, and unpacked into a project of their own, without our export condition.
+ * The packages as users get them: built, packed, and installed in a project of their own, without our export condition.
  */
 import { execFile } from "node:child_process"
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises"
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import * as path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -87,14 +87,17 @@ describe("packages", () => {
     const workspaces = packages.map((name) => `--workspace=packages/${name}`)
     await run(root, "npm", "pack", `--pack-destination=${project}`, ...workspaces)
     const tarballs = await readdir(project)
-    await Promise.all(packages.map(async (name) => {
+    const dependencies = Object.fromEntries(packages.map((name) => {
       const tarball = tarballs.find((file) => file.startsWith(`effect-docket-${name}-`))
       assert.isDefined(tarball, name)
-      await mkdir(installed(name), { recursive: true })
-      await run(project, "tar", "-xzf", tarball, "--strip-components=1", "-C", installed(name))
+      return [`@effect-docket/${name}`, `file:./${tarball}`]
     }))
-    await symlink(path.join(root, "node_modules/effect"), path.join(project, "node_modules/effect"))
-    await writeFile(path.join(project, "package.json"), JSON.stringify({ type: "module" }))
+    const effect = `file:${path.join(root, "node_modules/effect")}` // needs no network
+    await writeFile(
+      path.join(project, "package.json"),
+      JSON.stringify({ type: "module", dependencies: { ...dependencies, effect } })
+    )
+    await run(project, "npm", "install", "--offline", "--no-audit", "--no-fund")
     await writeFile(path.join(project, "tsconfig.json"), JSON.stringify(tsconfig))
     await writeFile(path.join(project, "consumer.ts"), consumer)
     await writeFile(path.join(project, "imports.js"), imports)

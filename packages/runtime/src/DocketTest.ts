@@ -32,9 +32,7 @@ export const layer: Layer.Layer<DocketEngine.DocketEngine | Docket.Docket | Agen
   DocketEngine.layer({ name: "test" }).pipe(
     Layer.provide(MemoryStore.layer),
     Layer.orDie,
-    Layer.provideMerge(testClock.layer),
-    // each test has its own docket
-    Layer.fresh
+    Layer.provideMerge(testClock.layer)
   )
 
 /**
