@@ -52,3 +52,11 @@ export { type Implementation, key as handlerKey } from "./internal/handler.ts"
  * @since 0.1.0
  */
 export { type Client, due, encode, encodeSeed } from "./internal/client.ts"
+
+/**
+ * Keeps the run of a perpetual task known.
+ *
+ * @category perpetual tasks
+ * @since 0.1.0
+ */
+export { interval as seedInterval, keep as keepSeeded } from "./internal/seed.ts"

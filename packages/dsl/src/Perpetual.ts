@@ -9,10 +9,10 @@ import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schedule from "effect/Schedule"
 import type * as Docket from "./Docket.ts"
 import type { DocketError } from "./DocketError.ts"
 import * as client from "./internal/client.ts"
+import * as seeds from "./internal/seed.ts"
 import type * as Task from "./Task.ts"
 
 interface Common {
@@ -122,16 +122,9 @@ export const layer = <T extends Task.Any>(
     const granted = yield* client.key<T["_tag"]>(task._tag)
     const { docket } = granted
     const seed = yield* client.encodeSeed("Perpetual.layer", granted, task, payload, options?.key)
-    yield* docket.addEncoded([seed], { atomic: false })
-    // A run that has settled is still known: its handler or an operator ended the chain, and it stays ended.
-    const reseed = Effect.flatMap(
-      docket.get(seed.key),
-      (run) => run === undefined ? Effect.asVoid(docket.addEncoded([seed], { atomic: false })) : Effect.void
-    )
-    yield* reseed.pipe(
-      Effect.catch((error) => Effect.logWarning(`perpetual task "${task._tag}" could not be checked`, error)),
-      Effect.schedule(Schedule.spaced(options?.checkEvery ?? "30 seconds")),
-      Effect.forkScoped
-    )
+    const add = docket.addEncoded([seed], { atomic: false })
+    yield* add
+    const every = options?.checkEvery ?? seeds.interval
+    yield* Effect.forkScoped(seeds.keep({ task: task._tag, key: seed.key, every, get: docket.get, seed: add }))
   }))
 }

@@ -345,7 +345,9 @@ const fields = ({ _tag, annotations, errorSchema, payloadSchema, progressSchema,
 const makeProto = (fields: Fields): Any => {
   function Task() {}
   Object.setPrototypeOf(Task, Proto)
-  return Object.assign(Task, fields) as unknown as Any // a function with the prototype and the fields of a task
+  const task = Object.assign(Task, fields) as unknown as Any // a function with the prototype and the fields of a task
+  options_.resolved(task) // throws where an option makes no sense
+  return task
 }
 
 /**
@@ -388,7 +390,6 @@ export const make = <
     progressSchema: options?.progress ?? Progress_.Counter,
     annotations: options === undefined ? Context.empty() : options_.toAnnotations(options)
   })
-  options_.resolved(task)
   // the fields are those the options name; `makeProto` works for every schema
   return task as unknown as ReturnType<typeof make<Tag, Payload, Success, Error, Progress, P>>
 }

@@ -184,12 +184,17 @@ const annotateTasks = (self: Any, defaults: Context.Context<never>): Any =>
     )
   )
 
+/** Whether two tasks differ in nothing but their options. */
+const isSame = (a: Task.Any, b: Task.Any): boolean =>
+  a.payloadSchema === b.payloadSchema && a.successSchema === b.successSchema && a.errorSchema === b.errorSchema &&
+  a.progressSchema === b.progressSchema
+
 const makeProto = (tasks: ReadonlyArray<Task.Any>): Any => {
   const byTag = new Map<string, Task.Any>()
   for (const task of tasks) {
     options_.resolved(task)
     const known = byTag.get(task._tag)
-    if (known !== undefined && known.payloadSchema !== task.payloadSchema) {
+    if (known !== undefined && !isSame(known, task)) {
       options_.invalid(
         "TaskGroup",
         "tasks",

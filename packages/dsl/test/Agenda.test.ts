@@ -8,7 +8,7 @@ class Item extends Task.make("Item", { payload: { id: Schema.Int } }) {}
 class Keyed extends Task.make("Keyed", { payload: { id: Schema.Int }, key: ["id"] }) {}
 class Named extends Task.make("Named", { payload: Schema.NonEmptyString }) {}
 class Tick extends Task.make("Tick") {}
-class Secret extends Task.make("Secret", { payload: { token: Schema.Redacted(Schema.String) } }) {}
+class Secret extends Task.make("Secret", { payload: { token: Schema.RedactedFromValue(Schema.String) } }) {}
 class Ranked extends Task.make("Ranked", { payload: { id: Schema.Int }, priority: ({ id }) => id }) {}
 class All extends TaskGroup.make(Item, Keyed, Named, Tick, Secret, Ranked) {}
 

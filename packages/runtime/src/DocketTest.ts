@@ -97,7 +97,10 @@ const runDriven = (
     const length = options?.for
     const end = length === undefined
       ? Infinity
-      : clock.currentTimeMillisUnsafe() + Interpreter.millis("DocketTest", "for", length)
+      : clock.currentTimeMillisUnsafe() + (yield* Effect.try({
+        try: () => Interpreter.millis("DocketTest", "for", length),
+        catch: (error) => error as DocketError.DocketError // thrown by `millis`
+      }))
     const loop = yield* start(group, { ...options, drainTimeout: 0 }, limits)
     const fiber = yield* work(loop, true)
     yield* drive(loop, fiber, end)
@@ -195,7 +198,8 @@ const matches = (payload: unknown, part: unknown): boolean =>
 
 /**
  * Fails unless exactly `times` (default 1) scheduled executions of the task match the part of the payload, the key and
- * the time; returns the first. Due executions that no worker has claimed yet count as scheduled.
+ * the time; returns the first (there is none with `times: 0`). Due executions that no worker has claimed yet count as
+ * scheduled.
  *
  * @category assertions
  * @since 0.1.0
@@ -228,7 +232,7 @@ export const assertScheduled = <T extends Task.Any>(
       (options?.key === undefined || one.key === options.key) &&
       (at === undefined || DateTime.toEpochMillis(one.at) === DateTime.toEpochMillis(at))
     )
-    if (found.length !== times || found[0] === undefined) {
+    if (found.length !== times) {
       const wanted = [
         payload === undefined ? [] : [`payload ${JSON.stringify(payload)}`],
         options?.key === undefined ? [] : [`key ${JSON.stringify(options.key)}`],
@@ -244,7 +248,9 @@ export const assertScheduled = <T extends Task.Any>(
         ].join("\n")
       })
     }
-    return found[0] as Scheduled<T> // decoded with the schema of T
+    const [first] = found
+    // decoded with the schema of T; nobody asks for the first of none
+    return (first && { key: first.key, payload: first.payload, at: first.at }) as Scheduled<T>
   })
 
 /**

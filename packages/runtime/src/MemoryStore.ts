@@ -31,24 +31,32 @@ const timer = (docket: MemoryDocket, clock: Clock.Clock): Effect.Effect<never> =
   return Effect.suspend(() => {
     earlier.closeUnsafe()
     const wait = docket.tick() - clock.currentTimeMillisUnsafe()
+    docket.flush()
     if (wait <= 0) return Effect.yieldNow
     return wait === Infinity ? earlier.await : Effect.raceFirst(clock.sleep(Duration.millis(wait)), earlier.await)
   }).pipe(Effect.forever)
 }
 
+/** One atomic write, and then those who are told of it. */
+const write = <A>(docket: MemoryDocket, operation: () => A): Effect.Effect<A> =>
+  Effect.sync(() => {
+    const answer = operation()
+    docket.flush()
+    return answer
+  })
+
 const wrap = (docket: MemoryDocket): StoredDocket => ({
   name: docket.name,
   add: (additions) =>
-    Effect.suspend(() =>
-      Result.match(docket.add(additions), {
+    Effect.flatMap(write(docket, () => docket.add(additions)), (added) =>
+      Result.match(added, {
         onSuccess: Effect.succeed,
         onFailure: (key) =>
           Effect.fail(
             new DocketError.DocketError({ operation: "add", reason: new DocketError.KeyExists({ key }) })
           )
-      })
-    ),
-  cancel: (key) => Effect.sync(() => docket.cancel(key)),
+      })),
+  cancel: (key) => write(docket, () => docket.cancel(key)),
   get: (key) => Effect.sync(() => docket.get(key)),
   outcome: (key, generation) => Effect.sync(() => docket.outcome(key, generation)),
   awaitOutcome: (key, generation) =>
@@ -65,7 +73,7 @@ const wrap = (docket: MemoryDocket): StoredDocket => ({
       })),
       ({ queue, unsubscribe }) => Effect.andThen(Effect.sync(unsubscribe), Queue.shutdown(queue))
     ).pipe(Effect.map(({ queue }) => queue)),
-  progress: (fence, value) => Effect.sync(() => docket.progress(fence, value)),
+  progress: (fence, value) => write(docket, () => docket.progress(fence, value)),
   explain: (key) => Effect.sync(() => docket.explain(key)),
   snapshot: Stream.suspend(() =>
     Stream.fromIterable(docket.snapshot()).pipe(
@@ -75,21 +83,27 @@ const wrap = (docket: MemoryDocket): StoredDocket => ({
   ),
   counts: Effect.sync(() => docket.counts),
   deadLetters: (task) => Stream.suspend(() => Stream.fromIterable(docket.deadLetters(task))),
-  strike: (strike) => Effect.sync(() => docket.strike(strike)),
-  restore: (strike) => Effect.sync(() => docket.restore(strike)),
-  pause: (pause, reason) => Effect.sync(() => docket.pause(pause, reason)),
-  resume: (pause) => Effect.sync(() => docket.resume(pause)),
-  clear: Effect.sync(() => docket.clear()),
+  strike: (strike) => write(docket, () => docket.strike(strike)),
+  restore: (strike) => write(docket, () => docket.restore(strike)),
+  pause: (pause, reason) => write(docket, () => docket.pause(pause, reason)),
+  resume: (pause) => write(docket, () => docket.resume(pause)),
+  clear: write(docket, () => docket.clear()),
   attach: (options) =>
     Effect.acquireRelease(
-      Effect.sync(() => docket.attach(options)),
-      (session) => Effect.sync(() => docket.detach(session))
+      write(docket, () => docket.attach(options)),
+      (session) => write(docket, () => docket.detach(session))
     ).pipe(Effect.map((session) => ({
-      turn: (request) => Effect.sync(() => docket.turn(session, request)),
-      renew: (fences) => Effect.sync(() => docket.renew(session, fences)),
+      turn: (request) => write(docket, () => docket.turn(session, request)),
+      renew: (fences) => write(docket, () => docket.renew(session, fences)),
       outlook: (except) => Effect.sync(() => docket.outlook(session, except))
     })))
 })
+
+// for tests, which ask what is left of a docket
+const inspected = new WeakMap<StoredDocket, MemoryDocket>()
+
+/** @internal */
+export const sizes = (store: StoredDocket): MemoryDocket["sizes"] => inspected.get(store)!.sizes
 
 /**
  * A new, empty store.
@@ -111,6 +125,7 @@ export const layer: Layer.Layer<DocketStore> = Layer.effect(
         const docket = new MemoryDocket(name, clock)
         const stored = wrap(docket)
         dockets.set(id, stored)
+        inspected.set(stored, docket)
         yield* Effect.forkIn(timer(docket, clock), scope)
         return stored
       })

@@ -92,6 +92,9 @@ export interface When {
   readonly after?: unknown
 }
 
+// About 130,000 years: with it, the time that it leads to is still one that a date can hold.
+const longest = 4e15
+
 /** A time given by a producer; the clock of the store has the last word, so a delay stays a delay. */
 export const due = (when: When | undefined): Docket.Due | undefined => {
   if (when?.at !== undefined) {
@@ -102,7 +105,7 @@ export const due = (when: When | undefined): Docket.Due | undefined => {
   const after = Duration.fromInput(when.after as Duration.Input) // as above
   if (Option.isNone(after)) return undefined
   const millis = Duration.toMillis(after.value)
-  return Number.isFinite(millis) ? { after: Math.max(0, millis) } : undefined
+  return millis <= longest ? { after: Math.max(0, millis) } : undefined
 }
 
 /** The current span, if a tracer of the application records it. */
@@ -123,6 +126,16 @@ type Given = When & {
 interface Adder {
   readonly docket: object
   readonly task: Task.Any
+}
+
+/** What is wrong with what the functions of a task gave: they are the only unchecked part of an addition. */
+const complaint = (addition: { readonly key: unknown; readonly priority: unknown }) => {
+  const { key, priority } = addition
+  if (typeof key !== "string") return { option: "key", message: `a key has to be a text, it is ${String(key)}` }
+  if (key === "") return { option: "key", message: "a key must not be empty" }
+  return Number.isSafeInteger(priority)
+    ? undefined
+    : { option: "priority", message: `a priority has to be an integer, it is ${String(priority)}` }
 }
 
 /** The addition of an encoded payload: its key and its priority are computed, and checked. */
@@ -158,9 +171,10 @@ const address = (
     const message = `the key or the priority of task "${task._tag}" cannot be computed: ${String(addition.failure)}`
     return fail(operation, new InvalidPayload({ task: task._tag, message }))
   }
-  if (addition.success.key === "") {
-    const message = `task "${task._tag}": a key must not be empty`
-    return fail(operation, new InvalidOption({ option: "key", message }))
+  const wrong = complaint(addition.success)
+  if (wrong !== undefined) {
+    const message = `task "${task._tag}": ${wrong.message}`
+    return fail(operation, new InvalidOption({ option: wrong.option, message }))
   }
   return isTooLong(addition.success.key)
     ? fail(operation, new LimitExceeded({ limit: maxKeyBytes, option: `the bytes of a key (task "${task._tag}")` }))

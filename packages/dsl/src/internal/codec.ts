@@ -94,7 +94,10 @@ const make = (task: Task.Any): Codec => {
   const empty = Predicate.hasProperty(task.payloadSchema, "fields") ? {} : undefined
   const construct = (input: unknown) =>
     guarded(() =>
-      Effect.mapError(task.payloadSchema.makeEffect(input ?? empty), (issue) => new Schema.SchemaError(issue))
+      Effect.mapError(
+        task.payloadSchema.makeEffect(input === undefined ? empty : input),
+        (issue) => new Schema.SchemaError(issue)
+      )
     )
   return {
     encodePayload: (input) =>

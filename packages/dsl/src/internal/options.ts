@@ -94,8 +94,8 @@ export interface Resolved {
   readonly version: number
   readonly migrate: ((stored: unknown, version: number) => unknown) | undefined
   readonly perpetual: Recurrence | undefined
-  /** Names of the gates that the task declares. */
-  readonly gates: ReadonlyArray<string>
+  /** Options that the task sets and that no worker of this version knows: gates, other ways to overlap and to catch up. */
+  readonly unsupported: ReadonlyArray<string>
 }
 
 /** Throws the typed error of a bad option. */
@@ -165,30 +165,33 @@ const resolve = (task: Task.Any): Resolved => {
   const { failure, success } = isPart(retention, "success", "failure")
     ? { success: retention["success"] ?? "1 day", failure: retention["failure"] ?? "14 days" }
     : { success: retention, failure: retention }
-  const perpetual = get(PerpetualOptions)
+  const options = get(PerpetualOptions)
+  const perpetual = options === undefined ? undefined : recurrence(operation, options)
   const lane = get(Lane)
   if (lane === "") invalid(operation, "lane", "must not be empty")
   const priority: unknown = get(Priority) // a task may give a function
   if (typeof priority !== "function") {
     integer(operation, "priority", priority, Number.MIN_SAFE_INTEGER)
   }
-  const gates: Array<string> = []
+  const unsupported: Array<string> = []
   const concurrency: unknown = get(Concurrency) // a task may give `{ max, key }`
   if (concurrency !== undefined) {
-    gates.push("concurrency")
+    unsupported.push("concurrency")
     integer(operation, "concurrency", isPart(concurrency, "max") ? concurrency["max"] : concurrency, 1)
   }
   const rateLimit = get(RateLimit)
   if (rateLimit !== undefined) {
-    gates.push("rateLimit")
+    unsupported.push("rateLimit")
     integer(operation, "rateLimit.limit", rateLimit.limit, 1)
     millis(operation, "rateLimit.window", rateLimit.window, 1)
   }
   for (const [name, value] of [["cooldown", get(Cooldown)], ["debounce", get(Debounce)]] as const) {
     if (value === undefined) continue
-    gates.push(name)
+    unsupported.push(name)
     millis(operation, name, (isPart(value, "for") ? value["for"] : value) as Duration.Input, 1) // `{ for }` or a duration
   }
+  if (perpetual !== undefined && perpetual.overlap !== "skip") unsupported.push("perpetual.overlap")
+  if (perpetual !== undefined && perpetual.catchUp !== "latest") unsupported.push("perpetual.catchUp")
   return {
     key: get(Key),
     retry: get(Retry_) as AnyRetry | undefined, // a task may give rules by tag
@@ -202,8 +205,8 @@ const resolve = (task: Task.Any): Resolved => {
     },
     version: integer(operation, "version", get(Version), 1),
     migrate: get(Migrate),
-    perpetual: perpetual === undefined ? undefined : recurrence(operation, perpetual),
-    gates
+    perpetual,
+    unsupported
   }
 }
 
@@ -219,10 +222,23 @@ export const resolved = (task: Task.Any): Resolved => {
   return options
 }
 
+/** A value as a part of a key: URI-encoded. A lone surrogate has no such form; `%uD800` is unlike any other part. */
+const keyPart = (value: unknown): string => {
+  const text = String(value)
+  return text.isWellFormed()
+    ? encodeURIComponent(text)
+    : Array.from(
+      text,
+      (character) =>
+        character.isWellFormed()
+          ? encodeURIComponent(character)
+          : `%u${character.charCodeAt(0).toString(16).toUpperCase()}`
+    ).join("")
+}
+
 /** The value of a key option for a payload. */
 export const keyOf = (tag: string, key: AnyKey, payload: unknown): string => {
   if (typeof key === "function") return key(payload as never) // the task was made with a function of its payload
   const fields = payload as Readonly<Record<PropertyKey, unknown>> // keys by field are only accepted for structs
-  // a lone surrogate has no URI encoding; it becomes U+FFFD
-  return `${tag}/${key.map((field) => encodeURIComponent(String(fields[field]).toWellFormed())).join("/")}`
+  return `${tag}/${key.map((field) => keyPart(fields[field])).join("/")}`
 }

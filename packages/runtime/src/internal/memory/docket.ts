@@ -69,6 +69,8 @@ export class MemoryDocket {
   /** Released and taken-over runs go before all others: their arrivals count down. */
   #front = 0
   #tokens = 0
+  /** Whom to tell about what was written. */
+  #outgoing: Array<() => void> = []
   #wakeAt = Infinity
 
   constructor(name: string, clock: Clock.Clock) {
@@ -86,10 +88,14 @@ export class MemoryDocket {
 
   /** Fails with a key that is taken although its addition said `fail`, before anything is written. */
   add(additions: ReadonlyArray<Docket.EncodedAddition>): Result.Result<ReadonlyArray<Docket.EncodedAdded>, string> {
+    const before = new Set<string>()
     for (const { key, onExisting } of additions) {
-      if (onExisting !== "fail") continue
-      const run = this.#runs.get(key)
-      if (run !== undefined && !isSettled(run.state)) return Result.fail(key)
+      if (onExisting === "fail") {
+        const run = this.#runs.get(key)
+        if (before.has(key) || (run !== undefined && !isSettled(run.state))) return Result.fail(key)
+      }
+      // one addition comes before no other
+      if (additions.length > 1) before.add(key)
     }
     const now = this.now
     return Result.succeed(additions.map((addition) => this.#addOne(addition, now)))
@@ -124,7 +130,7 @@ export class MemoryDocket {
       for (const session of this.#sessions) {
         if (session.options.worker === run.worker) {
           session.cancelled.push(run.token!)
-          session.options.onWake()
+          this.#outgoing.push(session.options.onWake)
         }
       }
       return true
@@ -367,6 +373,34 @@ export class MemoryDocket {
     return this.#wakeAt
   }
 
+  /**
+   * Tells those whom a write concerns. Its caller does so when the write is done: they go on at once, in the same call
+   * stack, and what they do next has to find the whole of it.
+   */
+  flush(): void {
+    while (this.#outgoing.length > 0) {
+      const outgoing = this.#outgoing
+      this.#outgoing = []
+      for (const tell of outgoing) tell()
+    }
+  }
+
+  /** For tests: how much it holds, and when it wants to be woken. */
+  get sizes() {
+    const sizeOf = (lists: Map<number, RunList>) => Array.from(lists.values()).reduce((sum, list) => sum + list.size, 0)
+    return {
+      runs: this.#runs.size,
+      scheduled: this.#schedule.size,
+      ready: Array.from(this.#groups.values()).flat().reduce((sum, group) => sum + group.ready, 0),
+      leased: sizeOf(this.#leases),
+      kept: sizeOf(this.#retentions),
+      sessions: this.#sessions.size,
+      waiters: this.#waiters.size,
+      subscribers: this.#subscribers.size,
+      wakeAt: this.#wakeAt
+    }
+  }
+
   #advance(now: number): void {
     for (let n = 0; n < batch; n++) {
       const run = this.#schedule.first
@@ -387,6 +421,8 @@ export class MemoryDocket {
   #claim(session: Session, { capacity, except, lanes }: TurnRequest, now: number): ReadonlyArray<Claim> {
     const claims: Array<Claim> = []
     const room = lanes === undefined ? undefined : new Map(lanes)
+    session.room = room
+    session.except = except
     while (claims.length < capacity) {
       // the earliest of the highest priority among the groups that it serves; a worker serves few groups
       let first: Run | undefined
@@ -578,6 +614,7 @@ export class MemoryDocket {
     this.#take(run)
     run.lost++
     run.token = undefined
+    run.progress = undefined
     this.#ready(run, "takeOver", now)
   }
 
@@ -616,7 +653,7 @@ export class MemoryDocket {
     for (const waiter of waiters) {
       if (waiter.generation > generation) continue
       waiters.delete(waiter)
-      waiter.resume(outcome)
+      this.#outgoing.push(() => waiter.resume(outcome))
     }
     if (waiters.size === 0) this.#waiters.delete(key)
   }
@@ -691,23 +728,24 @@ export class MemoryDocket {
   #wake(group: Group, count: number): void {
     for (const session of group.sessions) {
       if (count <= 0) return
-      if (session.free <= 0) continue
-      const taken = Math.min(count, session.free)
+      const taken = Math.min(count, session.roomFor(group))
+      if (taken <= 0) continue
       session.free -= taken
+      session.room?.set(group.lane, session.room.get(group.lane)! - taken)
       count -= taken
-      session.options.onWake()
+      this.#outgoing.push(session.options.onWake)
     }
   }
 
   /** Nothing of a group is left: a worker that runs until it is idle wants to know. */
   #wakeAll(group: Group): void {
-    for (const session of group.sessions) session.options.onWake()
+    for (const session of group.sessions) this.#outgoing.push(session.options.onWake)
   }
 
   #arm(at: number): void {
     if (at >= this.#wakeAt) return
     this.#wakeAt = at
-    this.onEarlier()
+    this.#outgoing.push(this.onEarlier)
   }
 
   /** Whether anybody listens; events are made for observers only. */

@@ -104,6 +104,10 @@ export class Schedule {
     return this.#runs[0]
   }
 
+  get size(): number {
+    return this.#runs.length
+  }
+
   add(run: Run): void {
     this.#runs.push(run)
     this.#rise(run, this.#runs.length - 1)

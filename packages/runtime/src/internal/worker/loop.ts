@@ -11,7 +11,7 @@
  * Running claims. Draining claims nothing, gives back what was claimed ahead, renews leases, and lets bodies end. What is
  * left when its time is up is interrupted and released; shutting down is not a failure.
  */
-import type { DocketError } from "@effect-docket/dsl"
+import { DocketError } from "@effect-docket/dsl"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -60,6 +60,11 @@ const longestWait = 5000
 // The last turn of a worker that stops may not hold its process for ever: leases end by themselves.
 const lastTurn = 10_000
 
+/** A settlement on its way to the store. */
+interface Sent extends Settlement {
+  readonly task: string
+}
+
 /** What wakes the loop. */
 export class Signal {
   readonly latch = Latch.makeUnsafe()
@@ -89,8 +94,9 @@ export class Loop implements pipeline.Env {
   readonly #finished = new Map<string, number>()
   readonly #warned = new Set<string>()
   #buffer: Array<Claim> = []
-  #outbox: Array<Settlement> = []
+  #outbox: Array<Sent> = []
   #stopping = false
+  #starting = false
   /** The last claim was as large as it could be. */
   #more = false
   #offset = 0
@@ -150,10 +156,14 @@ export class Loop implements pipeline.Env {
     slot.timer?.interruptUnsafe()
     this.#active.delete(slot.claim.token)
     this.#ended++
-    if (settlement !== undefined) {
-      this.#outbox.push(settlement)
+    if (settlement === undefined) {
+      slot.program.metrics("lost", 1)
+    } else {
+      this.#outbox.push({ ...settlement, task: slot.claim.task })
       this.#count(slot.claim.task, settlement)
     }
+    // what was claimed ahead does not wait for a turn that is under way
+    this.#start()
     this.#signal.latch.openUnsafe()
   }
 
@@ -216,7 +226,8 @@ export class Loop implements pipeline.Env {
     return Effect.suspend(() => {
       const settle = this.#outbox
       const begun = this.#nanos()
-      const saturated = this.#active.size >= this.#settings.concurrency
+      // fast ones have all ended by now
+      const saturated = this.#active.size + this.#ended >= this.#settings.concurrency
       if (this.#ended > 0 && (saturated || this.#buffer.length > 0)) {
         this.#ahead.observeRuns(begun - this.#turnedAt, this.#ended)
       }
@@ -230,7 +241,7 @@ export class Loop implements pipeline.Env {
         lanes: this.#lanes(),
         except: this.#except()
       })
-      return Effect.matchEffect(turn, {
+      return Effect.matchEffect(Effect.catchDefect(turn, asUnavailable), {
         onSuccess: (reply) => {
           const ended = this.#nanos()
           this.#ahead.observeTurn(ended - begun)
@@ -272,7 +283,7 @@ export class Loop implements pipeline.Env {
     return limit - under - (this.#finished.get(task) ?? 0)
   }
 
-  #take(reply: TurnReply, settle: ReadonlyArray<Settlement>, capacity: number): Effect.Effect<void> {
+  #take(reply: TurnReply, settle: ReadonlyArray<Sent>, capacity: number): Effect.Effect<void> {
     this.#steps++
     this.#offset = reply.now - this.clock.currentTimeMillisUnsafe()
     this.#more = capacity > 0 && reply.claimed.length >= capacity
@@ -300,15 +311,16 @@ export class Loop implements pipeline.Env {
     return messages.length === 0 ? Effect.void : Effect.all(messages, { discard: true })
   }
 
-  #reportLost({ generation, key }: Settlement): Effect.Effect<void> {
+  #reportLost({ generation, key, task }: Sent): Effect.Effect<void> {
+    this.#programs.get(task)!.metrics("lost", 1)
     return Effect.annotateLogs(
       Effect.logWarning("a settlement came too late: the run was replaced, or its lease had run out"),
-      { key, generation }
+      { task, key, generation }
     )
   }
 
   /** Says once that the store is away, and waits longer each time, with chance in it so that workers spread. */
-  #stayAway(error: DocketError.DocketError, settle: ReadonlyArray<Settlement>): Effect.Effect<void> {
+  #stayAway(error: DocketError.DocketError, settle: ReadonlyArray<Sent>): Effect.Effect<void> {
     // what was not acknowledged is sent again, before what has come since; applied twice it is a `Duplicate`
     this.#outbox = [...settle, ...this.#outbox]
     this.#signal.dirty = true
@@ -324,16 +336,17 @@ export class Loop implements pipeline.Env {
   // -------------------------------------------------------------------------------------------------------------------
 
   #start(): void {
+    // a body that ends at once comes back here: the loop goes on with the next, and nothing nests
+    if (this.#starting) return
+    this.#starting = true
     while (this.#active.size < this.#settings.concurrency) {
       const claim = this.#buffer.shift()
-      if (claim === undefined) return
+      if (claim === undefined) break
       const limit = this.#settings.limits?.get(claim.task)
-      if (limit !== undefined && this.#left(claim.task, limit) <= 0) {
-        this.#release(claim)
-        continue
-      }
-      this.#begin(claim)
+      if (limit !== undefined && this.#left(claim.task, limit) <= 0) this.#release(claim)
+      else this.#begin(claim)
     }
+    this.#starting = false
   }
 
   #begin(claim: Claim): void {
@@ -373,11 +386,11 @@ export class Loop implements pipeline.Env {
     const index = this.#buffer.findIndex((claim) => claim.token === token)
     if (index === -1) return
     const [claim] = this.#buffer.splice(index, 1)
-    this.#outbox.push({ ...fenceOf(claim!), change: { _tag: "Cancelled" }, successor: undefined })
+    this.#outbox.push({ ...fenceOf(claim!), task: claim!.task, change: { _tag: "Cancelled" }, successor: undefined })
   }
 
   #release(claim: Claim): void {
-    this.#outbox.push({ ...fenceOf(claim), change: { _tag: "Released" }, successor: undefined })
+    this.#outbox.push({ ...fenceOf(claim), task: claim.task, change: { _tag: "Released" }, successor: undefined })
   }
 
   #nanos(): number {
@@ -466,5 +479,11 @@ export class Loop implements pipeline.Env {
     })
   }
 }
+
+// a bug of a store must not end its workers: it is said and tried again, like an outage
+const asUnavailable = (cause: unknown) =>
+  Effect.fail(
+    new DocketError.DocketError({ operation: "turn", reason: new DocketError.StoreUnavailable({ cause }) })
+  )
 
 const fenceOf = ({ generation, key, token }: Claim) => ({ key, generation, token })

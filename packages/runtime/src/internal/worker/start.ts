@@ -68,8 +68,8 @@ export const start = Effect.fnUntraced(function*(
   const programs = new Map<string, program.Program>()
   const versions = new Map<string, number>()
   for (const [tag, task] of group.tasks) {
-    const { gates, version } = Interpreter.resolved(task)
-    if (gates.length > 0) return yield* unsupported(`option \`${gates[0]}\` of task "${tag}"`)
+    const { unsupported: options, version } = Interpreter.resolved(task)
+    if (options.length > 0) return yield* unsupported(`option \`${options[0]}\` of task "${tag}"`)
     programs.set(tag, program.make(store.name, task, context, defects))
     versions.set(tag, version)
   }
@@ -86,7 +86,15 @@ export const start = Effect.fnUntraced(function*(
   for (const { options: { perpetual }, task } of programs.values()) {
     if (perpetual?.automatic !== true) continue
     const seed = yield* Interpreter.encodeSeed(operation, { docket: store, task }, task, undefined, undefined)
-    yield* store.add([{ ...seed, due: perpetuate.first(perpetual, now) }], { atomic: false })
+    const add = (now: number) => store.add([{ ...seed, due: perpetuate.first(perpetual, now) }], { atomic: false })
+    yield* add(now)
+    yield* Effect.forkScoped(Interpreter.keepSeeded({
+      task: task._tag,
+      key: seed.key,
+      every: Interpreter.seedInterval,
+      get: store.get,
+      seed: Effect.suspend(() => add(loop.storeNow()))
+    }))
   }
   return loop
 })

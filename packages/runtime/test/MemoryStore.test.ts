@@ -1,0 +1,145 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Effect, Layer } from "effect"
+import { TestClock } from "effect/testing"
+import { DocketStore, type StoredDocket } from "../src/DocketStore.ts"
+import { MemoryDocket } from "../src/internal/memory/docket.ts"
+import * as testClock from "../src/internal/testClock.ts"
+import * as MemoryStore from "../src/MemoryStore.ts"
+import { addition, attachTo } from "./contract/seam.ts"
+import * as StoreContract from "./StoreContract.ts"
+
+/** Nobody waits or listens, and each run is in exactly one place; the sizes, for more. */
+const inspect = (store: StoredDocket) => {
+  const { kept, leased, ready, runs, scheduled, sessions, subscribers, waiters } = MemoryStore.sizes(store)
+  const leaks = Object.entries({
+    sessions,
+    subscribers,
+    waiters,
+    "runs out of place": runs - scheduled - ready - leased - kept
+  })
+  return leaks.filter(([, size]) => size !== 0).map(([name, size]) => `${name}: ${size}`)
+}
+
+/** What is still there when everything has been cleared and every retention is over. */
+const leftOver = Effect.fnUntraced(function*(store: StoredDocket) {
+  const leaks = inspect(store)
+  yield* TestClock.adjust("10 minutes") // every lease is over
+  yield* store.clear
+  yield* TestClock.adjust("15 days")
+  const { ready, runs, wakeAt } = MemoryStore.sizes(store)
+  if (runs > 0 || ready > 0) leaks.push(`runs: ${runs}, ready: ${ready}`)
+  if (wakeAt !== Infinity) leaks.push(`a timer at ${wakeAt}`)
+  return leaks
+})
+
+StoreContract.suite("memory", MemoryStore.layer, { time: "test", leaks: leftOver })
+StoreContract.suite("memory, real time", MemoryStore.layer, { leaks: (store) => Effect.sync(() => inspect(store)) })
+
+const named = (name: string) => DocketStore.use((store) => store.docket({ name, prefix: "docket" }))
+
+const provided = Effect.provide(MemoryStore.layer.pipe(Layer.provideMerge(testClock.layer)))
+
+describe("memory store", () => {
+  it.effect("has a timer for the earliest of what is scheduled, leased and kept, and none otherwise", () =>
+    Effect.gen(function*() {
+      const store = yield* named("timers")
+      const clock = yield* Clock.Clock
+      const next = Effect.suspend(() => {
+        const start = clock.currentTimeMillisUnsafe()
+        return Effect.as(Effect.yieldNow, 0).pipe(Effect.map(() => testClock.nextWake(clock, false) - start))
+      })
+      const kept = { retention: { success: 30, failure: 30 } }
+      yield* Effect.yieldNow
+      assert.strictEqual(yield* next, Infinity)
+      yield* store.add([addition("later", { due: { after: 100 } })], { atomic: true })
+      assert.strictEqual(yield* next, 100)
+      yield* store.add([addition("sooner", { due: { after: 50 }, ...kept })], { atomic: true })
+      assert.strictEqual(yield* next, 50)
+      yield* TestClock.adjust(50)
+      assert.strictEqual(yield* next, 50, "the later one")
+      const worker = yield* attachTo(store, { lease: 20 })
+      const claim = yield* worker.claimOne
+      assert.strictEqual(yield* next, 20, "the lease")
+      yield* worker.complete(claim)
+      yield* TestClock.adjust(20)
+      assert.strictEqual(yield* next, 10, "the retention")
+      yield* TestClock.adjust(10)
+      yield* store.clear
+      yield* TestClock.adjust(20)
+      assert.strictEqual(yield* next, Infinity)
+    }).pipe(Effect.scoped, provided))
+
+  it.effect("wakes as many workers as there is work for, and nobody otherwise", () =>
+    Effect.gen(function*() {
+      const store = yield* named("wakes")
+      let wakes = 0
+      const idle = { lease: 1000, onWake: () => void wakes++ }
+      const workers = yield* Effect.forEach(["one", "two", "three"], (worker) => attachTo(store, { ...idle, worker }))
+      for (const worker of workers) yield* worker.turn({ capacity: 1 })
+      const adds = (...keys: ReadonlyArray<string>) =>
+        Effect.suspend(() => {
+          wakes = 0
+          return Effect.map(store.add(keys.map((key) => addition(key)), { atomic: true }), () => wakes)
+        })
+      assert.strictEqual(yield* adds("k1"), 1)
+      assert.strictEqual(yield* adds("k2", "k3"), 2)
+      assert.strictEqual(yield* adds("k4"), 0, "all of them are on their way")
+      assert.strictEqual(yield* Effect.map(store.cancel("k4"), () => wakes), 0)
+      for (const worker of workers) assert.strictEqual((yield* worker.claim(1)).length, 1)
+      assert.strictEqual(yield* adds("k5"), 0, "no slot is free")
+      yield* store.clear
+      for (const worker of workers) yield* worker.turn({ capacity: 1 })
+      yield* store.pause({ task: undefined, lane: undefined }, "")
+      assert.strictEqual(yield* adds("k6"), 0, "paused")
+      yield* store.add([addition("lane", { lane: "other" }), addition("task", { task: "U" })], { atomic: true })
+      wakes = 0
+      yield* TestClock.adjust("1 day")
+      assert.strictEqual(wakes, 0, "nothing polls, and what is paused wakes nobody")
+      yield* store.resume({ task: undefined, lane: undefined })
+      assert.strictEqual(wakes, 3, "one for k6, two of the three that were taken over")
+    }).pipe(Effect.scoped, provided))
+
+  it("moves a bounded number of runs per step: 50,000 due at one instant never hold the process", () => {
+    let now = 0
+    const clock: Clock.Clock = Object.assign(Object.create(null) as Clock.Clock, { currentTimeMillisUnsafe: () => now })
+    const docket = new MemoryDocket("bounded", clock)
+    const size = 50_000
+    docket.add(Array.from({ length: size }, (_, i) => addition(`k${i}`, { due: { at: 10 } })))
+    assert.strictEqual(docket.tick(), 10)
+    now = 10
+    let steps = 0
+    while (docket.sizes.scheduled > 0) {
+      const before = docket.sizes.ready
+      const next = docket.tick()
+      const moved = docket.sizes.ready - before
+      assert.isTrue(moved > 0 && moved <= 1000, `${moved} in a step`)
+      assert.strictEqual(next, docket.sizes.scheduled > 0 ? 10 : Infinity)
+      steps++
+    }
+    assert.strictEqual(docket.sizes.ready, size)
+    assert.isAtLeast(steps, 50)
+  })
+
+  it.effect("one name in one store is one docket; two stores share nothing", () =>
+    Effect.gen(function*() {
+      const store = yield* named("one")
+      yield* store.add([addition("k")], { atomic: true })
+      assert.strictEqual((yield* (yield* named("one")).get("k"))?.key, "k")
+      assert.strictEqual(yield* (yield* named("two")).get("k"), undefined)
+      const other = Layer.fresh(MemoryStore.layer)
+      assert.strictEqual(
+        yield* Effect.flatMap(named("one"), (store) => store.get("k")).pipe(Effect.provide(other)),
+        undefined
+      )
+    }).pipe(Effect.scoped, provided))
+
+  it.live("a run that is due in 60 days waits in real time, too: longer than a timer of the host can", () =>
+    Effect.gen(function*() {
+      const store = yield* named("far")
+      const days = 24 * 60 * 60 * 1000
+      yield* store.add([addition("k", { due: { after: 60 * days } })], { atomic: true })
+      yield* Effect.sleep(20)
+      assert.strictEqual((yield* store.get("k"))?.state, "Scheduled")
+      yield* store.clear
+    }).pipe(Effect.scoped, Effect.provide(MemoryStore.layer)))
+})

@@ -1,0 +1,38 @@
+/**
+ * What every store promises, as one suite: `StoreContract.suite("redis", layer)`.
+ *
+ * Tests are named like the lines of the list of behaviours that they hold. Some look at the store alone, through the seam
+ * and as a worker that never renews would; the others see what users see.
+ */
+import { describe } from "@effect/vitest"
+import type { Layer } from "effect"
+import type { DocketStore } from "../src/DocketStore.ts"
+import { adding } from "./contract/adding.ts"
+import { cancelling } from "./contract/cancelling.ts"
+import { comparison } from "./contract/comparison.ts"
+import { delivery } from "./contract/delivery.ts"
+import { failures } from "./contract/failures.ts"
+import * as kit from "./contract/kit.ts"
+import { operating } from "./contract/operating.ts"
+import { outages } from "./contract/outages.ts"
+import { state } from "./contract/state.ts"
+import { strikes } from "./contract/strikes.ts"
+
+/** Options of a suite. */
+export type Options = kit.Options
+
+/** Registers the suite for a store. The layer is built anew for each test. */
+export const suite = (name: string, layer: Layer.Layer<DocketStore, unknown>, options?: Options): void => {
+  const made = kit.make(layer, options)
+  describe(`store contract: ${name}`, () => {
+    describe("adding, keys, time", () => adding(made))
+    describe("cancelling", () => cancelling(made))
+    describe("retries, timeouts, failures", () => failures(made))
+    describe("delivery, leases, workers", () => delivery(made))
+    describe("when the store is away", () => outages(made))
+    describe("state, results, progress, events", () => state(made))
+    describe("strikes and pauses", () => strikes(made))
+    describe("operating", () => operating(made))
+    if (!made.isLive) describe("the model", () => comparison(layer, options))
+  })
+}

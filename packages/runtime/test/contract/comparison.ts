@@ -1,0 +1,339 @@
+/**
+ * The store and the model, command by command: same answers, and the same to be seen after each.
+ *
+ * `DOCKET_MODEL_RUNS`, `DOCKET_MODEL_SEED` and `DOCKET_MODEL_REPLAY` (what a failure prints) choose other sequences.
+ */
+import type { Docket } from "@effect-docket/dsl"
+import { assert, it } from "@effect/vitest"
+import { Arbitrary, Cause, Config, Effect, Exit, Layer, Option, Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import * as DocketEngine from "../../src/DocketEngine.ts"
+import type { Claim, DocketStore, StoredDocket, TurnRequest, WorkerSession } from "../../src/DocketStore.ts"
+import * as testClock from "../../src/internal/testClock.ts"
+import {
+  type Addition,
+  type Command,
+  initial,
+  isPaused,
+  isStruck,
+  type Run,
+  type State,
+  step,
+  type TaskName,
+  workers
+} from "../StoreModel.ts"
+import { keys, type Raw, resolve, sequences } from "./commands.ts"
+import type { Options } from "./kit.ts"
+
+const tasks: ReadonlyArray<TaskName> = ["a", "b", "c"]
+const payloadOf = (n: number) => JSON.stringify({ n })
+const nameOf = (worker: number) => `w${worker}`
+const where = (n: number | undefined) =>
+  n === undefined ? [] : [{ field: "n", operator: "equals", values: [n], bigint: false } as const]
+
+/** The generations of the store by those of the model. */
+class Generations {
+  readonly #byModel = new Map<number, number>()
+
+  of(generation: number): number {
+    return this.#byModel.get(generation) ?? -1
+  }
+
+  bind(model: number, stored: number): void {
+    const known = this.#byModel.get(model)
+    if (known !== undefined) return assert.strictEqual(stored, known, "the generation")
+    for (const [older, other] of this.#byModel) {
+      if (older < model) assert.isAbove(stored, other, "a later generation is greater")
+    }
+    this.#byModel.set(model, stored)
+  }
+}
+
+const additionOf = (addition: Addition, redrive: number | undefined): Docket.EncodedAddition => ({
+  ...addition,
+  version: 1,
+  payload: payloadOf(addition.n),
+  due: { after: addition.after },
+  lane: "default",
+  redrive
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// what is to be seen
+// ---------------------------------------------------------------------------------------------------------------------
+
+const isHeld = (state: State, { task }: Run) => isPaused(state, task) || task === "c"
+
+const shown = (state: State, run: Run) => run.state === "Ready" && isHeld(state, run) ? "Held" : run.state
+
+const explanation = (state: State, run: Run | undefined): Docket.Explanation["_tag"] => {
+  if (run === undefined) return "Unknown"
+  if (run.state === "Running") return "Running"
+  if (run.state !== "Scheduled" && run.state !== "Ready") return "Finished"
+  if (isStruck(state, run)) return "Struck"
+  if (run.state === "Scheduled") return run.failures === undefined ? "NotDue" : "Retrying"
+  return isPaused(state, run.task) ? "Paused" : run.task === "c" ? "NoWorker" : "Waiting"
+}
+
+const isOpen = ({ state }: Run) => state === "Scheduled" || state === "Ready" || state === "Running"
+
+const compareRun = Effect.fnUntraced(
+  function*(store: StoredDocket, state: State, key: string, generations: Generations) {
+    const run = state.runs.get(key)
+    const stored = yield* store.get(key)
+    assert.strictEqual((yield* store.explain(key))._tag, explanation(state, run), `explain ${key}`)
+    if (run === undefined || stored === undefined) {
+      assert.strictEqual(stored?.state, run?.state, `the state of ${key}`)
+      assert.deepStrictEqual(yield* store.outcome(key, 1), { _tag: "Gone" })
+      return
+    }
+    generations.bind(run.generation, stored.generation)
+    const { generation: _, payload, ...rest } = stored
+    assert.deepStrictEqual(rest, {
+      task: run.task,
+      version: 1,
+      key,
+      state: shown(state, run) as Docket.EncodedRun["state"], // what is known is not `None`
+      due: run.due,
+      attempt: run.attempt,
+      worker: run.state === "Running" ? nameOf(run.worker) : undefined,
+      progress: run.progress
+    }, `get ${key}`)
+    if (isOpen(run)) assert.strictEqual(payload, payloadOf(run.n), `the payload of ${key}`)
+    const latest = run.outcomeGeneration === run.generation ? run.outcome : undefined
+    assert.deepStrictEqual(yield* store.outcome(key, stored.generation), latest, `the outcome of ${key}`)
+    if (run.outcome !== undefined) {
+      const earlier = generations.of(run.outcomeGeneration)
+      assert.deepStrictEqual(yield* store.outcome(key, earlier), run.outcome, `the earlier outcome of ${key}`)
+    }
+  }
+)
+
+const compareAll = Effect.fnUntraced(function*(store: StoredDocket, state: State, generations: Generations) {
+  for (const key of keys) yield* compareRun(store, state, key, generations)
+  const runs = Array.from(state.runs.values())
+  const open = runs.filter(isOpen).toSorted((a, b) => a.due - b.due || a.generation - b.generation)
+  assert.deepStrictEqual(
+    (yield* Stream.runCollect(store.snapshot)).map(({ key }) => key),
+    open.map(({ key }) => key),
+    "the snapshot"
+  )
+  const counts = yield* store.counts
+  for (const task of tasks) {
+    const count = (which: string) => open.filter((run) => run.task === task && shown(state, run) === which).length
+    const expected = {
+      scheduled: count("Scheduled"),
+      ready: count("Ready"),
+      held: count("Held"),
+      running: count("Running")
+    }
+    const { lane: _, task: __, ...actual } = counts.find((one) => one.task === task) ??
+      { lane: "", task, scheduled: 0, ready: 0, held: 0, running: 0 }
+    assert.deepStrictEqual(actual, expected, `the counts of ${task}`)
+    const letters = yield* Stream.runCollect(store.deadLetters(task))
+    const failed = runs.filter((run) => run.task === task && run.state === "Failed")
+    assert.deepStrictEqual(
+      letters.map(({ exit, key, payload }) => [key, payload, exit]).toSorted(),
+      failed.map((run) => [run.key, payloadOf(run.n), "failure"]).toSorted(),
+      `the dead letters of ${task}`
+    )
+  }
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// commands
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Runs a sequence on a docket that is empty. */
+const compare = Effect.fnUntraced(function*(store: StoredDocket, sequence: ReadonlyArray<Raw>) {
+  const sessions: Array<WorkerSession> = []
+  for (const [index, { lease, tasks }] of workers.entries()) {
+    const served = new Map(tasks.map((task) => [task, 1]))
+    sessions.push(
+      yield* store.attach({ worker: nameOf(index), tasks: served, lanes: ["default"], lease, onWake: () => {} })
+    )
+  }
+  const start = Date.UTC(2026, 0, 1)
+  yield* TestClock.setTime(start)
+  const generations = new Generations()
+  const claims: Array<Claim> = []
+  let state = initial(start)
+  const ask = (command: Command, prefer?: ReadonlyArray<string>) => {
+    const [next, answer] = step(state, command, prefer)
+    state = next
+    return answer
+  }
+
+  const turn = Effect.fnUntraced(function*(command: Extract<Command, { readonly _tag: "Turn" }>) {
+    const settle: TurnRequest["settle"] = command.settle.map(({ change, claim, successor }) => {
+      const { generation, key, token } = claims[claim]!
+      const next = successor && { due: { after: successor.after }, payload: payloadOf(successor.n), version: 1 }
+      return { key, generation, token, change, successor: next }
+    })
+    const reply = yield* sessions[command.worker]!.turn({
+      settle,
+      capacity: command.capacity,
+      lanes: undefined,
+      except: undefined
+    })
+    const skipped: Array<string> = []
+    for (const key of keys) {
+      const stored = yield* store.get(key)
+      if (stored === undefined || stored.state === "Skipped") skipped.push(key)
+    }
+    const answer = ask(command, [...skipped, ...reply.claimed.map(({ key }) => key)])
+    if (typeof answer !== "object" || !("claimed" in answer)) return assert.fail("a turn answers a turn")
+    const expected = answer.claimed.map((token) => {
+      const { key } = state.claims[token]!
+      const { attempt, due, failures, lost, n, task } = state.runs.get(key)!
+      return { key, task, version: 1, payload: payloadOf(n), attempt, lost, failures, due, startedAt: state.now }
+    })
+    assert.deepStrictEqual(
+      reply.claimed.map(({ attempt, due, failures, key, lost, payload, startedAt, task, version }) => ({
+        key,
+        task,
+        version,
+        payload,
+        attempt,
+        lost,
+        failures,
+        due,
+        startedAt
+      })),
+      expected,
+      "what was claimed"
+    )
+    reply.claimed.forEach((claim, i) => {
+      generations.bind(state.claims[answer.claimed[i]!]!.generation, claim.generation)
+      claims.push(claim)
+    })
+    assert.deepStrictEqual(reply.settled, answer.settled, "what was settled")
+    const cancelled = Array.from(answer.cancelled, (token) => claims[token]!.token)
+    assert.deepStrictEqual(new Set(reply.cancelled), new Set(cancelled), "what was cancelled")
+    assert.strictEqual(reply.unserved.reduce((sum, { count }) => sum + count, 0), answer.unserved, "what nobody serves")
+    assert.strictEqual(reply.now, state.now)
+  })
+
+  const perform = Effect.fnUntraced(function*(command: Command) {
+    switch (command._tag) {
+      case "Turn":
+        return yield* turn(command)
+      case "Add": {
+        const { addition } = command
+        const known = state.runs.get(addition.key)
+        const redrive = addition.redrive && known !== undefined
+        const latest = redrive ? generations.of(known.generation) : undefined
+        const wanted = known?.state === "Failed" ? latest : redrive ? -1 : undefined
+        const added = yield* Effect.result(store.add([additionOf(addition, wanted)], { atomic: true }))
+        const answer = ask({ _tag: "Add", addition: { ...addition, redrive } })
+        if (added._tag === "Failure") {
+          return assert.deepStrictEqual({ exists: addition.key, reason: added.failure.reason._tag }, {
+            ...Object(answer),
+            reason: "KeyExists"
+          })
+        }
+        const [{ disposition, due, generation }] = added.success as readonly [Docket.EncodedAdded] // one addition, one answer
+        if (typeof answer !== "object" || !("disposition" in answer)) {
+          return assert.fail(`added, not refused: ${JSON.stringify(answer)}`)
+        }
+        assert.deepStrictEqual(
+          { disposition, due },
+          { disposition: answer.disposition, due: answer.due },
+          "what was added"
+        )
+        if (disposition !== "Struck") generations.bind(answer.generation, generation)
+        return
+      }
+      case "Cancel":
+        return assert.strictEqual(yield* store.cancel(command.key), ask(command))
+      case "Renew":
+      case "Progress": {
+        const claim = claims[command.claim]
+        const answer = ask(command)
+        if (claim === undefined) return
+        if (command._tag === "Progress") return assert.strictEqual(yield* store.progress(claim, "1"), answer)
+        return assert.deepStrictEqual(yield* sessions[state.claims[command.claim]!.worker]!.renew([claim]), [
+          answer as never
+        ])
+      }
+      case "Advance":
+        ask(command)
+        return yield* TestClock.adjust(command.millis)
+      case "Strike": {
+        const { n, task, until } = command
+        ask(command)
+        return yield* store.strike({ task, where: where(n), reason: "struck", until: until && state.now + until })
+      }
+      case "Restore":
+        ask(command)
+        return yield* store.restore({ task: command.task, where: where(command.n) })
+      case "Pause":
+        ask(command)
+        return yield* store.pause({ task: command.task, lane: undefined }, "paused")
+      case "Resume":
+        ask(command)
+        return yield* store.resume({ task: command.task, lane: undefined })
+      case "Clear":
+        return assert.strictEqual(yield* store.clear, ask(command))
+    }
+  })
+
+  for (const [index, raw] of sequence.entries()) {
+    const command = resolve(state, raw)
+    yield* Effect.andThen(perform(command), Effect.suspend(() => compareAll(store, state, generations))).pipe(
+      Effect.catchCause((cause) => Effect.fail(`command ${index}, ${JSON.stringify(command)}: ${describe(cause)}`))
+    )
+  }
+})
+
+const describe = (cause: Cause.Cause<unknown>): string => {
+  const error = Cause.squash(cause)
+  const values = typeof error === "object" && error !== null && "actual" in error && "expected" in error
+    ? `\n  store: ${JSON.stringify(error.actual)}\n  model: ${JSON.stringify(error.expected)}`
+    : ""
+  return `${error instanceof Error ? error.message : String(error)}${values}`
+}
+
+const settings = Config.all({
+  runs: Config.withDefault(Config.Int("DOCKET_MODEL_RUNS"), 300),
+  seed: Config.withDefault(Config.String("DOCKET_MODEL_SEED"), "docket"),
+  replay: Config.option(Config.String("DOCKET_MODEL_REPLAY"))
+})
+
+/** Registers the test. */
+export const comparison = (layer: Layer.Layer<DocketStore, unknown>, options: Options | undefined): void => {
+  const environment = DocketEngine.layer({ name: "model" }).pipe(
+    Layer.provideMerge(layer),
+    Layer.provideMerge(testClock.layer),
+    Layer.fresh
+  )
+  const property = (sequence: ReadonlyArray<Raw>) =>
+    Effect.gen(function*() {
+      const { store } = yield* DocketEngine.DocketEngine
+      const scope = yield* Scope.make()
+      yield* Scope.provide(compare(store, sequence), scope)
+      yield* Scope.close(scope, Exit.void)
+      yield* store.resume({ task: undefined, lane: undefined })
+      const leaks = options?.leaks === undefined ? [] : yield* options.leaks(store)
+      return yield* leaks.length === 0 ? Effect.succeed(true) : Effect.fail(`it leaks: ${leaks.join(", ")}`)
+    }).pipe(Effect.provide(environment), Effect.mapError(String))
+  it.effect(
+    "random commands → the same answers, and the same to be seen, as the model says",
+    () =>
+      Effect.gen(function*() {
+        const { replay, runs, seed } = yield* settings
+        const result = yield* Arbitrary.checkEffect(sequences, property, {
+          runs,
+          seed,
+          size: 60,
+          maxShrinks: 2000,
+          replay: Option.getOrUndefined(replay)
+        })
+        const failure = result._tag === "Falsified" && result.failure._tag === "PropertyError"
+          ? result.failure.error
+          : ""
+        assert.strictEqual(result._tag, "Passed", `${Arbitrary.formatCheckFailure(result)}\n${failure}`)
+      }),
+    600_000
+  )
+}

@@ -1,0 +1,146 @@
+/**
+ * What a worker does when its store is away, or answers and nobody hears it.
+ */
+import { Docket, DocketError } from "@effect-docket/dsl"
+import { assert } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import type { StoredDocket, TurnReply, TurnRequest } from "../../src/DocketStore.ts"
+import { type Kit, live, logged, noting, now, signal, start, Work, Works, wrapped } from "./kit.ts"
+import { attach } from "./seam.ts"
+
+const away = new DocketError.DocketError({
+  operation: "turn",
+  reason: new DocketError.StoreUnavailable({ cause: new Error("connection refused") })
+})
+
+type Turn = Effect.Effect<TurnReply, DocketError.DocketError>
+
+/** A store whose turns go through somebody. */
+const turning = (through: (turn: Turn, request: TurnRequest) => Turn) => (store: StoredDocket): StoredDocket => ({
+  ...store,
+  attach: (options) =>
+    Effect.map(store.attach(options), (session) => ({
+      ...session,
+      turn: (request) => through(session.turn(request), request)
+    }))
+})
+
+/** The tests of this part. */
+export const outages = ({ passing, test }: Kit): void => {
+  test("the first renewal fails → warning, retried, body once", () => {
+    const lease = 2400
+    const answers: Array<string> = []
+    const seen: Array<number> = []
+    const renewed = signal()
+    const engine = wrapped((store) => ({
+      ...store,
+      attach: (options) =>
+        Effect.map(store.attach(options), (session) => ({
+          ...session,
+          renew: (claims) => {
+            if (answers.length === 0) {
+              answers.push("fails")
+              return away
+            }
+            return Effect.tap(session.renew(claims), (replies) => {
+              answers.push(...replies)
+              return answers.length < 4 ? Effect.void : renewed.open
+            })
+          }
+        }))
+    }))
+    return Effect.gen(function*() {
+      yield* start(Works, { lease })
+      const run = yield* Docket.add(Work, { n: 1 })
+      const before = yield* now
+      const rival = yield* attach({ worker: "rival", tasks: new Map([["Work", 1]]) })
+      assert.strictEqual(yield* passing(run.await), 1)
+      assert.isAbove((yield* now) - before, lease)
+      assert.deepStrictEqual(answers, ["fails", "Renewed", "Renewed", "Renewed"])
+      assert.deepStrictEqual(yield* rival.claim(), [])
+      assert.deepStrictEqual(seen, [1])
+      assert.strictEqual(yield* logged("Warn", "could not be renewed"), 1)
+    }).pipe(Effect.provide(
+      live(Work, ({ n }) => {
+        seen.push(n)
+        return Effect.as(renewed.await, n)
+      }).pipe(Layer.provideMerge(engine))
+    ))
+  })
+
+  test("turns fail for a while → the worker says so once, goes on when the store is back; nothing lost or doubled", () => {
+    const seen: Array<number> = []
+    let failures = 0
+    let working = true
+    const engine = wrapped(turning((turn) =>
+      Effect.suspend(() => {
+        if (working) return turn
+        if (++failures === 3) working = true
+        return away
+      })
+    ))
+    return Effect.gen(function*() {
+      const worker = yield* start(Works)
+      for (const n of [1, 2]) {
+        working = false
+        failures = 0
+        const run = yield* Docket.add(Work, { n })
+        assert.strictEqual(yield* passing(run.await), n)
+        assert.strictEqual(failures, 3)
+      }
+      yield* worker.stop
+      assert.deepStrictEqual(seen, [1, 2])
+      assert.strictEqual(yield* logged("Warn", "connection refused"), 2)
+      assert.strictEqual(yield* logged("Info", "the store is back"), 2)
+    }).pipe(Effect.provide(noting(seen).pipe(Layer.provideMerge(engine))))
+  })
+
+  test("settlements meet a store that is away → sent again, settled once, no body runs twice", () => {
+    const seen: Array<number> = []
+    let refused = 0
+    const engine = wrapped(
+      turning((turn, request) => Effect.suspend(() => request.settle.length > 0 && refused++ < 2 ? away : turn))
+    )
+    return Effect.gen(function*() {
+      yield* start(Works)
+      const run = yield* Docket.add(Work, { n: 1 })
+      assert.strictEqual(yield* passing(run.await), 1)
+      assert.deepStrictEqual(seen, [1])
+    }).pipe(Effect.provide(noting(seen).pipe(Layer.provideMerge(engine))))
+  })
+
+  test("the reply to a settlement is lost after it was applied → Duplicate, nothing lost or doubled", () => {
+    const seen: Array<number> = []
+    const settled: Array<string> = []
+    const engine = wrapped(turning((turn, request) =>
+      Effect.flatMap(turn, (reply) => {
+        settled.push(...reply.settled)
+        return request.settle.length > 0 && settled.length === 1 ? away : Effect.succeed(reply)
+      })
+    ))
+    return Effect.gen(function*() {
+      yield* start(Works)
+      const run = yield* Docket.add(Work, { n: 1 })
+      assert.strictEqual(yield* run.await, 1)
+      const next = yield* Docket.add(Work, { n: 2 })
+      assert.strictEqual(yield* passing(next.await), 2)
+      assert.deepStrictEqual(settled.slice(0, 2), ["Applied", "Duplicate"])
+      assert.deepStrictEqual(seen, [1, 2])
+      assert.strictEqual(yield* logged("Warn", "came too late"), 0)
+    }).pipe(Effect.provide(noting(seen).pipe(Layer.provideMerge(engine))))
+  })
+
+  test("the reply with claims is lost → after the lease they run, once", () => {
+    const seen: Array<number> = []
+    let lost = 0
+    const engine = wrapped(
+      turning((turn) => Effect.filterOrElse(turn, ({ claimed }) => claimed.length === 0 || lost++ > 0, () => away))
+    )
+    return Effect.gen(function*() {
+      yield* start(Works, { lease: 1000 })
+      const run = yield* Docket.add(Work, { n: 1 })
+      assert.strictEqual(yield* passing(run.await), 1)
+      assert.deepStrictEqual(seen, [1])
+    }).pipe(Effect.provide(noting(seen).pipe(Layer.provideMerge(engine))))
+  })
+}
