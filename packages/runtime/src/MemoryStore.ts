@@ -17,6 +17,7 @@ import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import { DocketStore, type StoredDocket, type StoredEvent } from "./DocketStore.ts"
 import { MemoryDocket } from "./internal/memory/docket.ts"
+import * as views from "./internal/memory/views.ts"
 
 // Runs that a page of a snapshot holds: small enough that a page of long payloads is no burden, large enough that
 // 100,000 runs are a few hundred steps.
@@ -31,7 +32,7 @@ const timer = (docket: MemoryDocket, clock: Clock.Clock): Effect.Effect<never> =
   return Effect.suspend(() => {
     earlier.closeUnsafe()
     const wait = docket.tick() - clock.currentTimeMillisUnsafe()
-    docket.flush()
+    docket.observers.flush()
     if (wait <= 0) return Effect.yieldNow
     return wait === Infinity ? earlier.await : Effect.raceFirst(clock.sleep(Duration.millis(wait)), earlier.await)
   }).pipe(Effect.forever)
@@ -41,7 +42,7 @@ const timer = (docket: MemoryDocket, clock: Clock.Clock): Effect.Effect<never> =
 const write = <A>(docket: MemoryDocket, operation: () => A): Effect.Effect<A> =>
   Effect.sync(() => {
     const answer = operation()
-    docket.flush()
+    docket.observers.flush()
     return answer
   })
 
@@ -67,7 +68,7 @@ const wrap = (docket: MemoryDocket): StoredDocket => ({
     Effect.acquireRelease(
       Effect.map(Queue.unbounded<StoredEvent>(), (queue) => ({
         queue,
-        unsubscribe: docket.subscribe(key, (event) => {
+        unsubscribe: docket.observers.subscribe(key, (event) => {
           Queue.offerUnsafe(queue, event)
         })
       })),
@@ -81,17 +82,17 @@ const wrap = (docket: MemoryDocket): StoredDocket => ({
       Stream.flatMap((runs) => Stream.fromIterable(docket.page(runs)))
     )
   ),
-  counts: Effect.sync(() => docket.counts),
-  deadLetters: (task) => Stream.suspend(() => Stream.fromIterable(docket.deadLetters(task))),
-  strike: (strike) => write(docket, () => docket.strike(strike)),
-  restore: (strike) => write(docket, () => docket.restore(strike)),
-  pause: (pause, reason) => write(docket, () => docket.pause(pause, reason)),
-  resume: (pause) => write(docket, () => docket.resume(pause)),
+  counts: Effect.sync(() => views.counts(docket.groups)),
+  deadLetters: (task) => Stream.suspend(() => Stream.fromIterable(views.deadLetters(task, docket.groups))),
+  strike: (strike) => write(docket, () => docket.strikes.add(strike)),
+  restore: (strike) => write(docket, () => docket.strikes.remove(strike)),
+  pause: (pause, reason) => write(docket, () => docket.groups.pause(pause, reason)),
+  resume: (pause) => write(docket, () => docket.groups.resume(pause)),
   clear: write(docket, () => docket.clear()),
   attach: (options) =>
     Effect.acquireRelease(
-      write(docket, () => docket.attach(options)),
-      (session) => write(docket, () => docket.detach(session))
+      write(docket, () => docket.groups.attach(options)),
+      (session) => write(docket, () => docket.groups.detach(session))
     ).pipe(Effect.map((session) => ({
       turn: (request) => write(docket, () => docket.turn(session, request)),
       renew: (fences) => write(docket, () => docket.renew(session, fences)),

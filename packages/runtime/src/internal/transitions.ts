@@ -11,6 +11,10 @@ export type Stored = Exclude<Execution.State, "Held"> | "None"
 
 const settled = ["Completed", "Failed", "Cancelled", "Skipped"] as const
 
+/** Whether a run has ended. */
+export const isSettled = (state: Stored): boolean =>
+  state === "Completed" || state === "Failed" || state === "Cancelled" || state === "Skipped"
+
 /** What happens, from where, to where. */
 export const transitions = {
   /** An addition under a free key. */

@@ -6,43 +6,21 @@
  */
 import type { Docket } from "@effect-docket/dsl"
 import type * as Clock from "effect/Clock"
-import * as DateTime from "effect/DateTime"
-import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import type {
-  Claim,
-  Fence,
-  Outlook,
-  Pause,
-  Renewed,
-  Settled,
-  Settlement,
-  StoredEvent,
-  TurnReply,
-  TurnRequest,
-  Unserved,
-  WorkerOptions
-} from "../../DocketStore.ts"
-import { isAllowed, type Stored, type Transition } from "../transitions.ts"
-import { Group } from "./group.ts"
-import { Run, RunList, Schedule } from "./run.ts"
-import { Session } from "./session.ts"
+import type { Claim, Fence, Outlook, Renewed, Settled, Settlement, TurnReply, TurnRequest } from "../../DocketStore.ts"
+import { isAllowed, isSettled, type Stored, type Transition } from "../transitions.ts"
+import { Groups } from "./groups.ts"
+import { Observers } from "./observers.ts"
+import { Deadlines, Run, Schedule } from "./run.ts"
+import type { Session } from "./session.ts"
 import { Strikes } from "./strikes.ts"
+import * as views from "./views.ts"
 
 // Most runs that one call promotes, takes over or forgets. A thousand take about a millisecond, so that 50,000 runs due
 // at one instant never hold the event loop; what is left follows in the next call, at once.
 const batch = 1000
 
-const isSettled = (state: Stored): boolean =>
-  state === "Completed" || state === "Failed" || state === "Cancelled" || state === "Skipped"
-
 const isPending = (state: Stored): boolean => state === "Scheduled" || state === "Ready"
-
-/** Waits for the outcome of a generation of a key. */
-interface Waiter {
-  readonly generation: number
-  readonly resume: (outcome: Docket.EncodedOutcome) => void
-}
 
 /** One docket in memory. */
 export class MemoryDocket {
@@ -52,25 +30,16 @@ export class MemoryDocket {
   readonly #clock: Clock.Clock
   readonly #runs = new Map<string, Run>()
   readonly #schedule = new Schedule()
-  /** By task. */
-  readonly #groups = new Map<string, Array<Group>>()
-  /** Running runs by the length of their lease, and settled ones by that of their retention: the first ends first. */
-  readonly #leases = new Map<number, RunList>()
-  readonly #retentions = new Map<number, RunList>()
-  /** Groups that no attached worker serves. */
-  readonly #orphans = new Set<Group>()
-  readonly #sessions = new Set<Session>()
-  readonly #strikes = new Strikes()
-  readonly #pauses: Array<{ readonly pause: Pause; readonly reason: string }> = []
-  readonly #waiters = new Map<string, Set<Waiter>>()
-  readonly #subscribers = new Set<{ readonly key: string | undefined; readonly offer: (event: StoredEvent) => void }>()
+  readonly #leases = new Deadlines()
+  readonly #retentions = new Deadlines()
+  readonly observers = new Observers()
+  readonly groups = new Groups(this.observers)
+  readonly strikes = new Strikes()
   /** Generations and arrivals come from one sequence, so a later generation of a key is always greater. */
   #sequence = 0
   /** Released and taken-over runs go before all others: their arrivals count down. */
   #front = 0
   #tokens = 0
-  /** Whom to tell about what was written. */
-  #outgoing: Array<() => void> = []
   #wakeAt = Infinity
 
   constructor(name: string, clock: Clock.Clock) {
@@ -110,14 +79,14 @@ export class MemoryDocket {
         : known.generation !== addition.redrive || !isSettled(known.state)
       if (taken) return { disposition: "Existing", generation: known.generation, due: known.due }
     }
-    const strike = this.#strikes.find(addition.task, addition.payload, now)
+    const strike = this.strikes.find(addition.task, addition.payload, now)
     if (strike !== undefined) return { disposition: "Struck", generation: 0, due, reason: strike.reason }
     const replaces = known !== undefined && !isSettled(known.state)
     if (known !== undefined) this.#take(known)
-    const run = new Run(addition, this.#group(addition.task, addition.version, addition.lane), ++this.#sequence, due)
+    const run = new Run(addition, this.groups.of(addition.task, addition.version, addition.lane), ++this.#sequence, due)
     run.state = replaces ? known.state : "None"
     this.#runs.set(addition.key, run)
-    if (replaces) this.#publish(run, { _tag: "Replaced", at: now, due })
+    if (replaces) this.observers.publish(run, { _tag: "Replaced", at: now, due })
     this.#place(run, replaces ? "replace" : "add", due, now, !replaces)
     return { disposition: replaces ? "Replaced" : "Added", generation: run.generation, due }
   }
@@ -127,12 +96,7 @@ export class MemoryDocket {
     if (run === undefined || isSettled(run.state)) return false
     if (run.state === "Running") {
       run.cancelling = true
-      for (const session of this.#sessions) {
-        if (session.options.worker === run.worker) {
-          session.cancelled.push(run.token!)
-          this.#outgoing.push(session.options.onWake)
-        }
-      }
+      this.groups.requestCancel(run.worker!, run.token!)
       return true
     }
     this.#settle(run, "cancel", "Cancelled", { _tag: "Cancelled" }, this.now)
@@ -146,7 +110,7 @@ export class MemoryDocket {
       this.#take(run)
       this.#move(run, "clear", "None")
       this.#runs.delete(run.key)
-      this.#tell(run.key, Infinity, { _tag: "Gone" })
+      this.observers.tell(run.key, Infinity, { _tag: "Gone" })
       count++
     }
     return count
@@ -158,7 +122,7 @@ export class MemoryDocket {
 
   get(key: string): Docket.EncodedRun | undefined {
     const run = this.#runs.get(key)
-    return run === undefined ? undefined : this.#encoded(run)
+    return run === undefined ? undefined : views.encode(run, this.groups)
   }
 
   outcome(key: string, generation: number): Docket.EncodedOutcome | undefined {
@@ -174,43 +138,12 @@ export class MemoryDocket {
       resume(outcome)
       return () => {}
     }
-    let waiters = this.#waiters.get(key)
-    if (waiters === undefined) this.#waiters.set(key, waiters = new Set())
-    const waiter: Waiter = { generation, resume }
-    waiters.add(waiter)
-    return () => {
-      waiters.delete(waiter)
-      if (waiters.size === 0 && this.#waiters.get(key) === waiters) this.#waiters.delete(key)
-    }
-  }
-
-  subscribe(key: string | undefined, offer: (event: StoredEvent) => void): () => void {
-    const subscriber = { key, offer }
-    this.#subscribers.add(subscriber)
-    return () => {
-      this.#subscribers.delete(subscriber)
-    }
+    return this.observers.wait(key, generation, resume)
   }
 
   explain(key: string): Docket.Explanation {
     const run = this.#runs.get(key)
-    const time = DateTime.makeUnsafe
-    if (run === undefined) return { _tag: "Unknown" }
-    if (isSettled(run.state)) return { _tag: "Finished", at: time(run.settledAt) }
-    if (run.state === "Running") return { _tag: "Running", worker: run.worker!, since: time(run.startedAt) }
-    const strike = this.#strikes.find(run.group.task, run.payload, this.now)
-    if (strike !== undefined) {
-      const until = strike.until === undefined ? Option.none() : Option.some(time(strike.until))
-      return { _tag: "Struck", reason: strike.reason, until }
-    }
-    if (run.state === "Scheduled") {
-      return run.failures === undefined
-        ? { _tag: "NotDue", at: time(run.due) }
-        : { _tag: "Retrying", attempt: run.attempt, next: time(run.due) }
-    }
-    const { lane, paused, ready, sessions } = run.group
-    if (paused !== undefined) return { _tag: "Paused", reason: paused }
-    return sessions.length === 0 ? { _tag: "NoWorker", lane } : { _tag: "Waiting", lane, ready }
+    return views.explain(run, run === undefined ? undefined : this.strikes.find(run.group.task, run.payload, this.now))
   }
 
   /** The pending and running runs by due time: references, so that a page is read as it is when it is asked for. */
@@ -223,98 +156,12 @@ export class MemoryDocket {
   page(runs: ReadonlyArray<Run>): ReadonlyArray<Docket.EncodedRun> {
     return runs
       .filter((run) => this.#runs.get(run.key) === run && !isSettled(run.state))
-      .map((run) => this.#encoded(run))
-  }
-
-  get counts(): ReadonlyArray<Docket.Counts> {
-    const counts = new Map<string, { -readonly [K in keyof Docket.Counts]: Docket.Counts[K] }>()
-    for (const group of this.#allGroups()) {
-      if (group.pending + group.running === 0) continue
-      const id = JSON.stringify([group.task, group.lane])
-      let count = counts.get(id)
-      if (count === undefined) {
-        counts.set(id, count = { task: group.task, lane: group.lane, scheduled: 0, ready: 0, held: 0, running: 0 })
-      }
-      count.scheduled += group.scheduled
-      count[this.#isHeld(group) ? "held" : "ready"] += group.ready
-      count.running += group.running
-    }
-    return Array.from(counts.values())
-  }
-
-  deadLetters(task: string): ReadonlyArray<Docket.EncodedDeadLetter> {
-    const letters: Array<Docket.EncodedDeadLetter> = []
-    for (const group of this.#groups.get(task) ?? []) {
-      for (const run of group.failed) {
-        if (run.outcome?._tag === "Exit") {
-          letters.push({ ...this.#encoded(run), exit: run.outcome.exit, failedAt: run.settledAt })
-        }
-      }
-    }
-    return letters.toSorted((a, b) => a.failedAt - b.failedAt || a.generation - b.generation)
-  }
-
-  // -------------------------------------------------------------------------------------------------------------------
-  // strikes and pauses
-  // -------------------------------------------------------------------------------------------------------------------
-
-  strike(strike: Docket.EncodedStrike): void {
-    this.#strikes.add(strike)
-  }
-
-  restore(strike: Pick<Docket.EncodedStrike, "task" | "where">): void {
-    this.#strikes.remove(strike)
-  }
-
-  pause(pause: Pause, reason: string): void {
-    this.resume(pause)
-    this.#pauses.push({ pause, reason })
-    this.#refreshPauses()
-  }
-
-  resume({ lane, task }: Pause): void {
-    const index = this.#pauses.findIndex(({ pause }) => pause.task === task && pause.lane === lane)
-    if (index === -1) return
-    this.#pauses.splice(index, 1)
-    this.#refreshPauses()
-  }
-
-  #refreshPauses(): void {
-    for (const group of this.#allGroups()) {
-      const was = group.paused
-      group.paused = this.#pauseOf(group)
-      if (was !== undefined && group.paused === undefined) this.#wake(group, group.ready)
-    }
-  }
-
-  #pauseOf({ lane, task }: Group): string | undefined {
-    return this.#pauses.find(({ pause }) =>
-      (pause.task === undefined || pause.task === task) && (pause.lane === undefined || pause.lane === lane)
-    )?.reason
+      .map((run) => views.encode(run, this.groups))
   }
 
   // -------------------------------------------------------------------------------------------------------------------
   // workers
   // -------------------------------------------------------------------------------------------------------------------
-
-  attach(options: WorkerOptions): Session {
-    const session = new Session(options)
-    this.#sessions.add(session)
-    for (const group of this.#allGroups()) {
-      if (session.serves(group)) this.#serve(session, group)
-    }
-    return session
-  }
-
-  detach(session: Session): void {
-    this.#sessions.delete(session)
-    for (const group of session.groups) {
-      group.sessions.splice(group.sessions.indexOf(session), 1)
-      if (group.sessions.length === 0) this.#orphans.add(group)
-      // it may have been woken for a run that it will not take any more
-      this.#wake(group, group.ready)
-    }
-  }
 
   turn(session: Session, request: TurnRequest): TurnReply {
     const now = this.now
@@ -325,11 +172,11 @@ export class MemoryDocket {
     session.free = Math.max(0, request.capacity - claimed.length)
     // it may have been woken for more than it takes: what is left is for the others
     for (const group of session.groups) {
-      if (group.ready > 0 && group.paused === undefined) this.#wake(group, group.ready)
+      if (group.ready > 0) this.groups.wake(group, group.ready)
     }
     const cancelled = session.cancelled
     if (cancelled.length > 0) session.cancelled = []
-    return { now, settled, claimed, cancelled, unserved: this.#unserved() }
+    return { now, settled, claimed, cancelled, unserved: this.groups.unserved }
   }
 
   renew(session: Session, fences: ReadonlyArray<Fence>): ReadonlyArray<Renewed> {
@@ -358,7 +205,7 @@ export class MemoryDocket {
     const run = this.#current(fence)
     if (run === undefined) return false
     run.progress = value
-    this.#publish(run, { _tag: "Progress", at: this.now, value })
+    this.observers.publish(run, { _tag: "Progress", at: this.now, value })
     return true
   }
 
@@ -367,36 +214,22 @@ export class MemoryDocket {
     this.#advance(this.now)
     this.#wakeAt = Math.min(
       this.#schedule.first?.due ?? Infinity,
-      earliest(this.#leases),
-      earliest(this.#retentions)
+      this.#leases.earliest,
+      this.#retentions.earliest
     )
     return this.#wakeAt
   }
 
-  /**
-   * Tells those whom a write concerns. Its caller does so when the write is done: they go on at once, in the same call
-   * stack, and what they do next has to find the whole of it.
-   */
-  flush(): void {
-    while (this.#outgoing.length > 0) {
-      const outgoing = this.#outgoing
-      this.#outgoing = []
-      for (const tell of outgoing) tell()
-    }
-  }
-
   /** For tests: how much it holds, and when it wants to be woken. */
   get sizes() {
-    const sizeOf = (lists: Map<number, RunList>) => Array.from(lists.values()).reduce((sum, list) => sum + list.size, 0)
     return {
       runs: this.#runs.size,
       scheduled: this.#schedule.size,
-      ready: Array.from(this.#groups.values()).flat().reduce((sum, group) => sum + group.ready, 0),
-      leased: sizeOf(this.#leases),
-      kept: sizeOf(this.#retentions),
-      sessions: this.#sessions.size,
-      waiters: this.#waiters.size,
-      subscribers: this.#subscribers.size,
+      ready: Array.from(this.groups).reduce((sum, group) => sum + group.ready, 0),
+      leased: this.#leases.size,
+      kept: this.#retentions.size,
+      sessions: this.groups.sessions,
+      ...this.observers.sizes,
       wakeAt: this.#wakeAt
     }
   }
@@ -408,14 +241,8 @@ export class MemoryDocket {
       this.#take(run)
       this.#ready(run, "due", now)
     }
-    for (const leased of this.#leases.values()) {
-      for (let n = 0; n < batch && leased.first !== undefined && leased.first.until <= now; n++) {
-        this.#takeOver(leased.first, now)
-      }
-    }
-    for (const kept of this.#retentions.values()) {
-      for (let n = 0; n < batch && kept.first !== undefined && kept.first.until <= now; n++) this.#forget(kept.first)
-    }
+    this.#leases.forEachEnded(now, batch, (run) => this.#takeOver(run, now))
+    this.#retentions.forEachEnded(now, batch, (run) => this.#forget(run))
   }
 
   #claim(session: Session, { capacity, except, lanes }: TurnRequest, now: number): ReadonlyArray<Claim> {
@@ -424,17 +251,7 @@ export class MemoryDocket {
     session.room = room
     session.except = except
     while (claims.length < capacity) {
-      // the earliest of the highest priority among the groups that it serves; a worker serves few groups
-      let first: Run | undefined
-      for (const group of session.groups) {
-        if (group.ready === 0 || group.paused !== undefined || except?.has(group.task)) continue
-        if (room !== undefined && (room.get(group.lane) ?? 0) <= 0) continue
-        const run = group.first!
-        if (
-          first === undefined || run.priority > first.priority ||
-          (run.priority === first.priority && run.arrival < first.arrival)
-        ) first = run
-      }
+      const first = session.next
       if (first === undefined) break
       const claim = this.#claimOne(first, session, now)
       if (claim === undefined) continue
@@ -447,7 +264,7 @@ export class MemoryDocket {
 
   #claimOne(run: Run, session: Session, now: number): Claim | undefined {
     const { group } = run
-    const strike = this.#strikes.find(group.task, run.payload, now)
+    const strike = this.strikes.find(group.task, run.payload, now)
     if (strike !== undefined) {
       this.#settle(run, "skip", "Skipped", { _tag: "Struck", reason: strike.reason }, now)
       return undefined
@@ -461,7 +278,9 @@ export class MemoryDocket {
     run.startedAt = now
     run.progress = undefined
     this.#lease(run, session, now)
-    if (this.#observed) this.#publish(run, { _tag: "Started", at: now, attempt: run.attempt, worker: run.worker })
+    if (this.observers.isListening) {
+      this.observers.publish(run, { _tag: "Started", at: now, attempt: run.attempt, worker: run.worker })
+    }
     return {
       key: run.key,
       generation: run.generation,
@@ -512,7 +331,7 @@ export class MemoryDocket {
       case "Retry": {
         run.failures = change.failures
         const next = now + change.after
-        this.#publish(run, { _tag: "Retrying", at: now, attempt: run.attempt, exit: change.exit, next })
+        this.observers.publish(run, { _tag: "Retrying", at: now, attempt: run.attempt, exit: change.exit, next })
         this.#place(run, "retry", next, now, false)
         break
       }
@@ -549,7 +368,7 @@ export class MemoryDocket {
     run.token = undefined
     run.progress = undefined
     run.payload = successor.payload
-    run.group = this.#group(run.group.task, successor.version, run.group.lane)
+    run.group = this.groups.of(run.group.task, successor.version, run.group.lane)
     this.#place(run, "perpetuate", this.#due(successor.due, now), now, true)
   }
 
@@ -587,7 +406,7 @@ export class MemoryDocket {
     run.group.scheduled++
     this.#schedule.add(run)
     this.#arm(due)
-    if (announce) this.#publish(run, { _tag: "Scheduled", at: now, due })
+    if (announce) this.observers.publish(run, { _tag: "Scheduled", at: now, due })
   }
 
   #ready(run: Run, transition: Transition, now: number): void {
@@ -602,8 +421,8 @@ export class MemoryDocket {
       run.arrival = ++this.#sequence
       queue.append(run)
     }
-    if (this.#observed) this.#publish(run, { _tag: "Ready", at: now })
-    if (group.paused === undefined) this.#wake(group, 1)
+    if (this.observers.isListening) this.observers.publish(run, { _tag: "Ready", at: now })
+    this.groups.wake(group, 1)
   }
 
   #takeOver(run: Run, now: number): void {
@@ -635,27 +454,19 @@ export class MemoryDocket {
     this.#conclude(run, outcome, now)
     const retention = to === "Failed" ? run.retention.failure : run.retention.success
     if (retention <= 0) this.#forget(run)
-    else this.#keep(run, retention, now + retention)
-    if (group.pending + group.running === 0) this.#wakeAll(group)
+    else {
+      this.#retentions.add(run, retention, now)
+      this.#arm(run.until)
+    }
+    if (group.pending + group.running === 0) this.groups.wakeAll(group)
   }
 
   /** Writes the outcome and tells who waits for it. */
   #conclude(run: Run, outcome: Docket.EncodedOutcome, now: number): void {
     run.outcome = outcome
     run.outcomeGeneration = run.generation
-    if (this.#observed) this.#publish(run, { _tag: "Finished", at: now, outcome })
-    this.#tell(run.key, run.generation, outcome)
-  }
-
-  #tell(key: string, generation: number, outcome: Docket.EncodedOutcome): void {
-    const waiters = this.#waiters.get(key)
-    if (waiters === undefined) return
-    for (const waiter of waiters) {
-      if (waiter.generation > generation) continue
-      waiters.delete(waiter)
-      this.#outgoing.push(() => waiter.resume(outcome))
-    }
-    if (waiters.size === 0) this.#waiters.delete(key)
+    if (this.observers.isListening) this.observers.publish(run, { _tag: "Finished", at: now, outcome })
+    this.observers.tell(run.key, run.generation, outcome)
   }
 
   #forget(run: Run): void {
@@ -665,131 +476,17 @@ export class MemoryDocket {
   }
 
   #lease(run: Run, session: Session, now: number): void {
-    const { lease } = session.options
-    run.until = now + lease
-    listOf(this.#leases, lease).append(run)
+    this.#leases.add(run, session.options.lease, now)
     this.#arm(run.until)
-  }
-
-  #keep(run: Run, retention: number, until: number): void {
-    run.until = until
-    listOf(this.#retentions, retention).append(run)
-    this.#arm(until)
   }
 
   #due(due: Docket.Due, now: number): number {
     return "at" in due ? due.at : now + due.after
   }
 
-  // -------------------------------------------------------------------------------------------------------------------
-  // groups, wake-ups, events
-  // -------------------------------------------------------------------------------------------------------------------
-
-  #group(task: string, version: number, lane: string): Group {
-    let groups = this.#groups.get(task)
-    if (groups === undefined) this.#groups.set(task, groups = [])
-    for (const group of groups) {
-      if (group.version === version && group.lane === lane) return group
-    }
-    const group = new Group(task, version, lane)
-    groups.push(group)
-    this.#orphans.add(group)
-    group.paused = this.#pauseOf(group)
-    for (const session of this.#sessions) {
-      if (session.serves(group)) this.#serve(session, group)
-    }
-    return group
-  }
-
-  /** All groups: a few per task. */
-  *#allGroups(): Iterable<Group> {
-    for (const groups of this.#groups.values()) yield* groups
-  }
-
-  #serve(session: Session, group: Group): void {
-    session.groups.push(group)
-    group.sessions.push(session)
-    this.#orphans.delete(group)
-  }
-
-  #isHeld(group: Group): boolean {
-    return group.paused !== undefined || (group.sessions.length === 0 && this.#sessions.size > 0)
-  }
-
-  #unserved(): ReadonlyArray<Unserved> {
-    let unserved: Array<Unserved> | undefined
-    for (const { lane, ready, task, version } of this.#orphans) {
-      if (ready > 0) (unserved ??= []).push({ task, version, lane, count: ready })
-    }
-    return unserved ?? nothing
-  }
-
-  /** Wakes workers with free slots for so many ready runs of a group: one run wakes one worker. */
-  #wake(group: Group, count: number): void {
-    for (const session of group.sessions) {
-      if (count <= 0) return
-      const taken = Math.min(count, session.roomFor(group))
-      if (taken <= 0) continue
-      session.free -= taken
-      session.room?.set(group.lane, session.room.get(group.lane)! - taken)
-      count -= taken
-      this.#outgoing.push(session.options.onWake)
-    }
-  }
-
-  /** Nothing of a group is left: a worker that runs until it is idle wants to know. */
-  #wakeAll(group: Group): void {
-    for (const session of group.sessions) this.#outgoing.push(session.options.onWake)
-  }
-
   #arm(at: number): void {
     if (at >= this.#wakeAt) return
     this.#wakeAt = at
-    this.#outgoing.push(this.onEarlier)
+    this.observers.call(this.onEarlier)
   }
-
-  /** Whether anybody listens; events are made for observers only. */
-  get #observed(): boolean {
-    return this.#subscribers.size > 0
-  }
-
-  #publish(run: Run, event: Docket.EncodedEvent): void {
-    for (const { key, offer } of this.#subscribers) {
-      if (key === undefined || key === run.key) {
-        offer({ task: run.group.task, key: run.key, generation: run.generation, event })
-      }
-    }
-  }
-
-  #encoded(run: Run): Docket.EncodedRun {
-    return {
-      task: run.group.task,
-      version: run.group.version,
-      key: run.key,
-      generation: run.generation,
-      // `None` is never in the map
-      state: run.state === "Ready" && this.#isHeld(run.group) ? "Held" : run.state as Exclude<Stored, "None">,
-      due: run.due,
-      attempt: run.attempt,
-      worker: run.state === "Running" ? run.worker : undefined,
-      payload: run.payload,
-      progress: run.progress
-    }
-  }
-}
-
-const nothing: ReadonlyArray<never> = []
-
-const listOf = (lists: Map<number, RunList>, duration: number): RunList => {
-  let list = lists.get(duration)
-  if (list === undefined) lists.set(duration, list = new RunList())
-  return list
-}
-
-const earliest = (lists: Map<number, RunList>): number => {
-  let at = Infinity
-  for (const { first } of lists.values()) {
-    if (first !== undefined && first.until < at) at = first.until
-  }
-  return at
 }

@@ -152,3 +152,40 @@ export class Schedule {
     run.heapIndex = index
   }
 }
+
+/**
+ * Runs that wait for an end: of a lease, of a retention. One list per duration, so that the first of a list ends first,
+ * whatever is added; a worker has one lease and a task two retentions, so the lists are few.
+ */
+export class Deadlines {
+  readonly #lists = new Map<number, RunList>()
+
+  add(run: Run, duration: number, now: number): void {
+    run.until = now + duration
+    let list = this.#lists.get(duration)
+    if (list === undefined) this.#lists.set(duration, list = new RunList())
+    list.append(run)
+  }
+
+  /** Hands on runs that have ended, at most so many of each duration; `end` takes them out. */
+  forEachEnded(now: number, most: number, end: (run: Run) => void): void {
+    for (const list of this.#lists.values()) {
+      for (let n = 0; n < most && list.first !== undefined && list.first.until <= now; n++) end(list.first)
+    }
+  }
+
+  /** When the first one ends. */
+  get earliest(): number {
+    let at = Infinity
+    for (const { first } of this.#lists.values()) {
+      if (first !== undefined && first.until < at) at = first.until
+    }
+    return at
+  }
+
+  get size(): number {
+    let size = 0
+    for (const list of this.#lists.values()) size += list.size
+    return size
+  }
+}

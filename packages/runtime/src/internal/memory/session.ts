@@ -3,6 +3,7 @@
  */
 import type { WorkerOptions } from "../../DocketStore.ts"
 import type { Group } from "./group.ts"
+import type { Run } from "./run.ts"
 
 /** An attached worker. */
 export class Session {
@@ -34,5 +35,21 @@ export class Session {
   serves(group: Group): boolean {
     const version = this.options.tasks.get(group.task)
     return version !== undefined && group.version <= version && this.options.lanes.includes(group.lane)
+  }
+
+  /** The ready run that it would take next: the earliest of the highest priority among the groups that it serves. */
+  get next(): Run | undefined {
+    let first: Run | undefined
+    // a worker serves few groups
+    for (const group of this.groups) {
+      if (group.ready === 0 || group.paused !== undefined || this.except?.has(group.task) === true) continue
+      if (this.room !== undefined && (this.room.get(group.lane) ?? 0) <= 0) continue
+      const run = group.first!
+      if (
+        first === undefined || run.priority > first.priority ||
+        (run.priority === first.priority && run.arrival < first.arrival)
+      ) first = run
+    }
+    return first
   }
 }

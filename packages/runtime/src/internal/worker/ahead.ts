@@ -33,6 +33,11 @@ export class Ahead {
     this.#run = this.#run === Infinity ? run : this.#run + (run - this.#run) * weight
   }
 
+  /** What was known of runs is not true any more. */
+  forget(): void {
+    this.#run = Infinity
+  }
+
   get count(): number {
     const { run, turn } = { run: this.#run, turn: this.#turn }
     // with a simulated clock nothing takes time, and nothing is claimed ahead

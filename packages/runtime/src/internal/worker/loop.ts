@@ -218,7 +218,12 @@ export class Loop implements pipeline.Env {
       ? this.#signal.latch.await
       : Effect.asVoid(Effect.timeoutOrElse(this.#signal.latch.await, {
         duration: stale,
-        orElse: () => Effect.sync(() => this.#releaseBuffer())
+        orElse: () =>
+          Effect.sync(() => {
+            // or the turn that gives them back would claim them again
+            this.#ahead.forget()
+            this.#releaseBuffer()
+          })
       }))
   }
 
