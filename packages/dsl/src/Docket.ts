@@ -9,30 +9,29 @@ import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { DocketError, InvalidOption, InvalidPayload, Unsupported } from "./DocketError.ts"
+import { DocketError, InvalidOption, Unsupported } from "./DocketError.ts"
 import type * as Execution from "./Execution.ts"
 import type * as Flow from "./Flow.ts"
 import * as client from "./internal/client.ts"
-import { codec } from "./internal/codec.ts"
+import { conditions } from "./internal/conditions.ts"
 import * as execution from "./internal/execution.ts"
+import { decodeLetter } from "./internal/letters.ts"
 import * as options_ from "./internal/options.ts"
 import type {
   EncodedAdded,
   EncodedAddition,
-  EncodedCondition,
   EncodedDeadLetter,
   EncodedEvent,
   EncodedOutcome,
   EncodedRun,
   EncodedStrike
 } from "./internal/wire.ts"
-import * as Strike from "./Strike.ts"
+import { type Entry, write } from "./internal/write.ts"
+import type * as Strike from "./Strike.ts"
 import type * as Task from "./Task.ts"
-import { TaskFailure, Undecodable } from "./TaskFailure.ts"
+import type { TaskFailure } from "./TaskFailure.ts"
 
 /**
  * What crosses the `Docket` service and the store.
@@ -241,61 +240,6 @@ export interface PauseOptions {
 // typed operations
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Payload and options after the task, as `Task.PayloadArgs` and the entries of `addAll` have checked them. */
-type Entry = readonly [task: Task.Any, ...args: ReadonlyArray<unknown>]
-
-type AnyExecution = Execution.Execution<unknown, unknown, unknown, unknown>
-
-/** Encodes all, then writes all: nothing is written if one of them is invalid. */
-const write = (
-  operation: string,
-  entries: ReadonlyArray<Entry>,
-  onExisting?: "replace"
-): Effect.Effect<ReadonlyArray<AnyExecution>, DocketError> =>
-  entries.length === 0 ? Effect.succeed([]) : Effect.withFiber((fiber) => {
-    const context = fiber.context as Context.Context<Enqueue<string>> // the callers' types ask for it
-    const { docket } = Context.get(context, client.key(entries[0]![0]._tag))
-    const additions: Array<EncodedAddition> = []
-    const commit = () =>
-      Effect.map(
-        docket.addEncoded(additions, { atomic: true }),
-        (added) =>
-          added.map((one, index): AnyExecution =>
-            execution.make(docket, entries[index]![0], additions[index]!.key, one)
-          )
-      )
-    const encode = (): Effect.Effect<ReadonlyArray<AnyExecution>, DocketError> => {
-      for (const [task, payload, options] of entries.slice(additions.length)) {
-        const granted = Context.get(context, client.key(task._tag))
-        if (granted.docket !== docket) {
-          return Effect.die(
-            new Error(
-              `${operation}: "${task._tag}" was granted by docket "${granted.docket.name}", another entry by "${docket.name}"; one batch goes to one docket`
-            )
-          )
-        }
-        const given = options as AddOptions | undefined // see `Entry`
-        const addition = client.encodeIn(
-          fiber,
-          operation,
-          granted,
-          task,
-          payload,
-          onExisting ? { ...given, onExisting } : given
-        )
-        if (!Exit.isExit(addition) || Exit.isFailure(addition)) {
-          return Effect.flatMap(addition, (addition) => {
-            additions.push(addition)
-            return encode()
-          })
-        }
-        additions.push(addition.value as EncodedAddition) // an exit of `encodeIn` is one of its values
-      }
-      return commit()
-    }
-    return encode()
-  })
-
 /**
  * Schedules one execution. Fails with `DocketError` if the payload is invalid or the store cannot be reached; repeating
  * it with the same key is safe.
@@ -376,40 +320,6 @@ export const start = <Name extends string, In, A, E, Tags extends string, R>(
     })
   )
 
-/** The conditions of a strike in their JSON form, in the order of the field names, so that `restore` finds them. */
-const conditions = Effect.fnUntraced(function*(
-  operation: string,
-  task: Task.Any,
-  where: Readonly<Record<string, unknown>> | undefined
-): Effect.fn.Return<ReadonlyArray<EncodedCondition>, DocketError> {
-  if (where === undefined) return []
-  const schemas: Readonly<Record<string, Schema.Top>> = "fields" in task.payloadSchema
-    ? task.payloadSchema.fields as Readonly<Record<string, Schema.Top>> // struct and class schemas have their fields there
-    : {}
-  const encoded: Array<EncodedCondition> = []
-  for (const field of Object.keys(where).toSorted()) {
-    const { operator, values } = Strike.parts(where[field])
-    const schema = schemas[field] ?? Schema.Unknown
-    const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(schema)) as (
-      value: unknown
-    ) => Effect.Effect<unknown, Schema.SchemaError> // fields of a strike are scalars
-    encoded.push({
-      field,
-      operator,
-      bigint: values.some((value) => typeof value === "bigint"),
-      values: yield* Effect.forEach(values, encode).pipe(
-        Effect.mapError((error) =>
-          new DocketError({
-            operation,
-            reason: new InvalidPayload({ task: task._tag, message: `field ${field}: ${error.message}` })
-          })
-        )
-      )
-    })
-  }
-  return encoded
-})
-
 /**
  * Stops running a task, or its executions whose payload matches `where`, until `restore` or `until`. Struck executions
  * end with reason `Struck`; running ones finish.
@@ -466,29 +376,6 @@ export const restore = <T extends Task.Any>(
   })
 
 type LetterServices<T extends Task.Any> = Task.ServicesClient<T> | Task.ServicesServer<T>
-
-/** A letter with what `redrive` needs of it. A payload that does not decode is left as its JSON value. */
-const decodeLetter = Effect.fnUntraced(function*(task: Task.Any, letter: EncodedDeadLetter) {
-  const exit = yield* execution.decodeOutcome(task, letter.key, { _tag: "Exit", exit: letter.exit })
-  const payload = yield* Effect.result(codec(task).decodePayload(letter.payload, letter.version))
-  return {
-    encoded: letter,
-    readable: payload._tag === "Success",
-    letter: {
-      key: letter.key,
-      payload: payload._tag === "Success" ? payload.success : letter.payload,
-      error: Exit.isFailure(exit)
-        ? execution.errorOf(exit)
-        : new TaskFailure({
-          task: task._tag,
-          key: letter.key,
-          reason: new Undecodable({ message: "a failed run holds a success" })
-        }),
-      attempts: letter.attempt,
-      failedAt: DateTime.makeUnsafe(letter.failedAt)
-    }
-  }
-})
 
 /**
  * The failed runs of a task that are still kept, oldest first. A payload that does not decode is given as its JSON text.

@@ -1,4 +1,4 @@
-import { Perpetual, Progress, Retry, Task, TaskFailure } from "@effect-docket/dsl"
+import { type Perpetual, Progress, Retry, Task, TaskFailure } from "@effect-docket/dsl"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Cron, Duration, Effect, Layer, Result, Schedule, Schema } from "effect"
 import { invalidOption, thrown } from "../../runtime/test/Kit.ts"
@@ -48,7 +48,7 @@ describe("Task.make", () => {
   })
 
   it("is no task where it is something else", () => {
-    for (const value of [undefined, null, {}, "Send", () => {}, class {}, Schema.String]) {
+    for (const value of [undefined, null, {}, "Send", () => {}, Date, Schema.String]) {
       assert.isFalse(Task.isTask(value))
     }
   })
