@@ -1,6 +1,6 @@
 import { Agenda, Docket, DocketError, Task, TaskGroup } from "@effect-docket/dsl"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, DateTime, Duration, Effect, Exit, Layer, Random, Redacted, Schema } from "effect"
+import { Cause, DateTime, Duration, Effect, Exit, Layer, Random, Redacted, Schema, SchemaGetter } from "effect"
 import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 
@@ -8,7 +8,13 @@ class Item extends Task.make("Item", { payload: { id: Schema.Int } }) {}
 class Keyed extends Task.make("Keyed", { payload: { id: Schema.Int }, key: ["id"] }) {}
 class Named extends Task.make("Named", { payload: Schema.NonEmptyString }) {}
 class Tick extends Task.make("Tick") {}
-class Secret extends Task.make("Secret", { payload: { token: Schema.RedactedFromValue(Schema.String) } }) {}
+// a stand-in for encryption
+const turned = (text: string) => Array.from(text).toReversed().join("")
+const Sealed = Schema.String.pipe(Schema.decodeTo(Schema.Redacted(Schema.String), {
+  decode: SchemaGetter.transform((text: string) => Redacted.make(turned(text))),
+  encode: SchemaGetter.transform((value: Redacted.Redacted<string>) => turned(Redacted.value(value)))
+}))
+class Secret extends Task.make("Secret", { payload: { token: Sealed } }) {}
 class Ranked extends Task.make("Ranked", { payload: { id: Schema.Int }, priority: ({ id }) => id }) {}
 class All extends TaskGroup.make(Item, Keyed, Named, Tick, Secret, Ranked) {}
 
@@ -261,7 +267,9 @@ describe("Agenda", () => {
           Agenda.add(Secret, { token: Redacted.make("hunter2") }),
           Agenda.plan({ over: "1 hour" })
         )
-        assert.notInclude(inspect(plan, { depth: 9, showHidden: true }), "hunter2")
+        const shown = inspect(plan, { depth: 9, showHidden: true })
+        assert.notInclude(shown, "hunter2")
+        assert.notInclude(shown, turned("hunter2"))
       }))
 
     it.effect("plans a hundred thousand items", () =>

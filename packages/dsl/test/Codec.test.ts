@@ -152,12 +152,15 @@ describe("A payload", () => {
     Effect.gen(function*() {
       const secret = Redacted.make("s3cr3t")
       const fields = { token: Schema.Redacted(Schema.String) }
+      class Login extends Schema.Class<Login>("Login")({ token: Schema.RedactedFromValue(Schema.String) }) {}
       for (
         const [schema, value] of [
           [Schema.Struct(fields), { token: secret }],
           [Schema.Array(Schema.Union([Schema.Int, Schema.Struct(fields)])), [{ token: secret }]],
           [Schema.Option(Schema.Redacted(Schema.String)), Option.some(secret)],
-          [Schema.Record(Schema.String, Schema.Redacted(Schema.String)), { token: secret }]
+          [Schema.Record(Schema.String, Schema.Redacted(Schema.String)), { token: secret }],
+          [Schema.Struct({ token: Schema.RedactedFromValue(Schema.String) }), { token: secret }],
+          [Login, new Login({ token: secret })]
         ] as const
       ) {
         const text = yield* message(codecOf(schema).encodePayload(value))

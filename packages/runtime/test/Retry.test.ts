@@ -1,4 +1,4 @@
-import { Docket, Execution, Retry, Task, TaskFailure, TaskGroup } from "@effect-docket/dsl"
+import { Docket, Execution, Retry, Task, type TaskFailure, TaskGroup } from "@effect-docket/dsl"
 import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import { type Worker } from "@effect-docket/runtime"
 import { DocketTest } from "@effect-docket/runtime/testing"

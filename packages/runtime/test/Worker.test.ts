@@ -587,6 +587,17 @@ describe("Claiming ahead", () => {
     assert.strictEqual(self.count, 0)
   })
 
+  it("begins anew after a guess that was wrong", () => {
+    const self = new Ahead(1)
+    self.observeTurn(1_000_000)
+    self.observeRuns(1000, 1)
+    assert.isAbove(self.count, 0)
+    self.forget()
+    assert.strictEqual(self.count, 0)
+    self.observeRuns(1000, 1)
+    assert.isAbove(self.count, 0)
+  })
+
   it.live("gives runs back when a body turns out to be slow", () => {
     const gate = Latch.makeUnsafe()
     const isSlow = Latch.makeUnsafe()

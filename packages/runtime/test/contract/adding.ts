@@ -212,9 +212,9 @@ export const adding = ({ drain, pass, test }: Kit): void => {
 
   test("K in the ready lane → replace K for later → runs once, at its time, with the new payload", () =>
     Effect.gen(function*() {
+      const worker = yield* attach()
       yield* add("k")
       const { due } = yield* add("k", { payload: "2", due: { after: 100 }, onExisting: "replace" })
-      const worker = yield* attach()
       assert.deepStrictEqual(yield* worker.claim(), [])
       yield* pass(100)
       const claim = yield* worker.claimOne

@@ -458,11 +458,15 @@ export const failures = ({ drain, isLive, pass, passing, test }: Kit): void => {
       const store = yield* stored
       const task = { task: "Versioned", payload: "{\"name\":\"ada\"}" }
       yield* store.add([addition("old", task), addition("new", { ...task, version: 3 })], { atomic: true })
-      // a finite worker leaves what it has no handler for
-      yield* drain(TaskGroup.make(Versioned))
+      const worker = yield* start(TaskGroup.make(Versioned))
       const old = yield* Effect.flatMap(Docket.get(Versioned, "old"), Effect.fromOption)
       assert.strictEqual(yield* old.await, "ADA")
+      yield* eventually(Effect.map(logged("Warn", "Versioned"), (count) => count > 0))
       assert.strictEqual(yield* logged("Warn", "Versioned"), 1)
+      yield* worker.stop
+      assert.strictEqual(yield* stateOf("new"), "Held")
+      // a finite worker leaves what it has no handler for
+      yield* drain(TaskGroup.make(Versioned))
       const newer = yield* attach({ tasks: new Map([["Versioned", 3]]) })
       const claim = yield* newer.claimOne
       assert.deepStrictEqual([claim.key, claim.attempt, claim.version], ["new", 1, 3])
