@@ -115,7 +115,7 @@ const deaf = (store: StoredDocket): StoredDocket => ({
 })
 
 /** The tests of this part. */
-export const failures = ({ drain, isLive, pass, passing, test }: Kit): void => {
+export const failures = ({ drain, eventually, isLive, pass, passing, test }: Kit): void => {
   test("failing body → state failed, typed error from the handle, the worker lives", () =>
     Effect.gen(function*() {
       yield* start(Works)
@@ -463,8 +463,8 @@ export const failures = ({ drain, isLive, pass, passing, test }: Kit): void => {
       assert.strictEqual(yield* old.await, "ADA")
       yield* eventually(Effect.map(logged("Warn", "Versioned"), (count) => count > 0))
       assert.strictEqual(yield* logged("Warn", "Versioned"), 1)
-      yield* worker.stop
       assert.strictEqual(yield* stateOf("new"), "Held")
+      yield* worker.stop
       // a finite worker leaves what it has no handler for
       yield* drain(TaskGroup.make(Versioned))
       const newer = yield* attach({ tasks: new Map([["Versioned", 3]]) })
