@@ -14,7 +14,21 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["packages/*/test/**/*.test.ts", "examples/test/**/*.test.ts"],
+          exclude: ["packages/redis-store/**"],
           sequence: { concurrent: true }
+        }
+      },
+      {
+        extends: true,
+        // These start Redis servers and processes: one file at a time, after the others.
+        test: {
+          name: "integration",
+          include: ["packages/redis-store/test/**/*.test.ts"],
+          globalSetup: ["packages/redis-store/test/globalSetup.ts"],
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+          testTimeout: 60_000,
+          hookTimeout: 60_000
         }
       },
       {

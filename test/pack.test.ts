@@ -37,7 +37,7 @@ const exported = {
   ],
   "@effect-docket/runtime": ["DocketEngine", "DocketStore", "MemoryStore", "Worker"],
   "@effect-docket/runtime/testing": ["DocketTest"],
-  "@effect-docket/redis-store": []
+  "@effect-docket/redis-store": ["RedisStore"]
 }
 
 const imports = `
@@ -49,7 +49,7 @@ console.log(JSON.stringify(Object.fromEntries(names.map((name, i) => [name, Obje
 const consumer = `
 import { Docket, Task, TaskGroup } from "@effect-docket/dsl"
 import * as TaskModule from "@effect-docket/dsl/Task"
-import "@effect-docket/redis-store"
+import { RedisStore } from "@effect-docket/redis-store"
 import { DocketEngine, Worker } from "@effect-docket/runtime"
 import { DocketTest } from "@effect-docket/runtime/testing"
 import { Effect, Layer, Schema } from "effect"
@@ -61,13 +61,23 @@ const MailsLive: Layer.Layer<Task.Handler<"Mail">> = Mails.toLayer({ Mail: ({ to
 export const worker = Worker.layer(Mails).pipe(Layer.provide([MailsLive, DocketEngine.layerMemory]))
 export const drained = DocketTest.drain(Mails).pipe(Effect.provide([MailsLive, DocketTest.layer]))
 
+export const store = RedisStore.layer({ url: "redis://127.0.0.1:6379" })
+
 export const right = Docket.add(Mail, { to: "a" })
 // @ts-expect-error the types are there: an address is a string
 export const wrong = Docket.add(Mail, { to: 1 })
 `
 
 const tsconfig = {
-  compilerOptions: { target: "ES2024", module: "NodeNext", strict: true, noEmit: true, types: [] },
+  compilerOptions: {
+    target: "ES2024",
+    module: "NodeNext",
+    strict: true,
+    noEmit: true,
+    // ioredis speaks of Node's types, as its users have them
+    typeRoots: [path.join(root, "node_modules/@types")],
+    types: ["node"]
+  },
   files: ["consumer.ts"]
 }
 
@@ -97,7 +107,8 @@ describe("packages", () => {
       path.join(project, "package.json"),
       JSON.stringify({ type: "module", dependencies: { ...dependencies, effect } })
     )
-    await run(project, "npm", "install", "--offline", "--no-audit", "--no-fund")
+    // ioredis is in the cache of npm since this workspace was installed
+    await run(project, "npm", "install", "--prefer-offline", "--no-audit", "--no-fund")
     await writeFile(path.join(project, "tsconfig.json"), JSON.stringify(tsconfig))
     await writeFile(path.join(project, "consumer.ts"), consumer)
     await writeFile(path.join(project, "imports.js"), imports)

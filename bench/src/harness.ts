@@ -8,6 +8,8 @@ import { arch, cpus, platform, release, totalmem } from "node:os"
 export interface Subject {
   readonly system: string
   readonly measure: () => Promise<number>
+  /** What it does less than the others, or otherwise. */
+  readonly note?: string | undefined
 }
 
 /** Something to measure, on one or more systems. */
@@ -15,9 +17,23 @@ export interface Workload {
   readonly workload: string
   readonly concurrency?: number | undefined
   readonly unit: string
-  /** What the other systems do less, or otherwise. */
-  readonly note?: string | undefined
+  /** Which figures are good ones. Default: large ones. */
+  readonly better?: "more" | "less" | undefined
+  /** One round before the first, which does not count. Default true. */
+  readonly warm?: boolean | undefined
   readonly subjects: ReadonlyArray<Subject>
+  /** Called after the last round. */
+  readonly end?: (() => Promise<void>) | undefined
+}
+
+/** Workloads that are measured together. */
+export interface Suite {
+  readonly workloads: ReadonlyArray<Workload>
+  /** Further ratios. */
+  readonly ratios?: ((rows: ReadonlyArray<Row>) => ReadonlyArray<Ratio>) | undefined
+  /** What the figures depend on, beside the machine. */
+  readonly machine?: Results["machine"] | undefined
+  readonly close?: (() => Promise<void>) | undefined
 }
 
 /** The figures of one workload on one system. */
@@ -38,6 +54,8 @@ export interface Ratio {
   readonly concurrency: number | null
   readonly against: string
   readonly ratio: number
+  /** Whether a large ratio is a good one. */
+  readonly better: "more" | "less"
 }
 
 /** What is written as JSON. */
@@ -75,7 +93,7 @@ export const heap = (): number => {
   return process.memoryUsage().heapUsed
 }
 
-/** Measures workloads one after the other, the systems of each in turn; one round before the first is not counted. */
+/** Measures workloads one after the other, the systems of each in turn. */
 export const run = async (
   workloads: ReadonlyArray<Workload>,
   rounds: number,
@@ -83,9 +101,9 @@ export const run = async (
 ): Promise<Results> => {
   const rows: Array<Row> = []
   const ratios: Array<Ratio> = []
-  for (const { concurrency = null, subjects, unit, workload } of workloads) {
+  for (const { better = "more", concurrency = null, end, subjects, unit, warm = true, workload } of workloads) {
     const figures = subjects.map((): Array<number> => [])
-    for (let round = -1; round < rounds; round++) {
+    for (let round = warm ? -1 : 0; round < rounds; round++) {
       for (const [index, subject] of subjects.entries()) {
         globalThis.gc?.()
         // one after the other is the point
@@ -106,8 +124,10 @@ export const run = async (
     }))
     rows.push(...done)
     for (const other of done.slice(1)) {
-      ratios.push({ workload, concurrency, against: other.system, ratio: done[0]!.median / other.median })
+      ratios.push({ workload, concurrency, against: other.system, ratio: done[0]!.median / other.median, better })
     }
+    // oxlint-disable-next-line no-await-in-loop -- before the next workload
+    await end?.()
     onDone(done)
   }
   return { machine: machine(), rows, ratios }
@@ -115,6 +135,12 @@ export const run = async (
 
 const number = (value: number): string =>
   value >= 100 ? Math.round(value).toLocaleString("en-US") : value.toPrecision(3)
+
+/** A ratio in words. */
+export const sentence = ({ against, better, concurrency, ratio, workload }: Ratio): string =>
+  `${workload}${concurrency === null ? "" : `, ${concurrency}`}: ${
+    ratio < 1 ? ratio.toPrecision(2) : ratio.toFixed(1)
+  } times ${against}${better === "less" ? " (less is better)" : ""}`
 
 /** A line of the table. */
 export const line = (row: Row): string =>

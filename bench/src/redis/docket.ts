@@ -4,7 +4,7 @@
 import { Docket, Task, TaskGroup } from "@effect-docket/dsl"
 import { RedisStore } from "@effect-docket/redis-store"
 import { DocketEngine, Worker } from "@effect-docket/runtime"
-import { Effect, Exit, Layer, ManagedRuntime, Schema, Scope } from "effect"
+import { Effect, Exit, Layer, ManagedRuntime, References, Schema, Scope } from "effect"
 import { payload, type Session, type System } from "./system.ts"
 
 class Tick extends Task.make("Tick", {
@@ -42,7 +42,9 @@ const open = async (port: number): Promise<Session> => {
   const engine = DocketEngine.layer({ name: "bench" }).pipe(
     Layer.provide(RedisStore.layer({ url: `redis://127.0.0.1:${port}` }))
   )
-  const runtime = ManagedRuntime.make(Layer.provideMerge(Group.client, engine))
+  // the server has no persistence on purpose, and the store would say so each time
+  const quiet = Layer.succeed(References.MinimumLogLevel, "Error")
+  const runtime = ManagedRuntime.make(Group.client.pipe(Layer.provideMerge(engine), Layer.provideMerge(quiet)))
   await runtime.context()
   return {
     addEach: (first, n, inFlight) => runtime.runPromise(addEach(first, n, inFlight)),

@@ -1,6 +1,12 @@
 /**
- * The Redis store of effect-docket. It comes with the next release; this version reserves the name and exports nothing.
+ * `@effect-docket/redis-store`: a store in Redis.
  *
  * @since 0.1.0
  */
-export {} // oxlint-disable-line unicorn/require-module-specifiers -- makes an empty file a module
+
+/**
+ * A store in Redis.
+ *
+ * @since 0.1.0
+ */
+export * as RedisStore from "./RedisStore.ts"

@@ -1,0 +1,429 @@
+/**
+ * One docket in Redis: the seam of `DocketStore`, an operation a script or a few commands.
+ */
+import { type Docket, DocketError } from "@effect-docket/dsl"
+import type { DocketStore } from "@effect-docket/runtime"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import { type Connection, script } from "./connection.ts"
+import { groupId, type Keys, parseGroup, readDone, readRecord, readTexts, type Record } from "./layout.ts"
+import type { Listener } from "./listener.ts"
+import { add } from "./scripts/add.ts"
+import { cancel, clear, progress, strikeOf } from "./scripts/small.ts"
+import { attach, isServed, type Registered, registered } from "./session.ts"
+
+const scripts = {
+  add: script(add),
+  cancel: script(cancel),
+  clear: script(clear),
+  progress: script(progress),
+  strikeOf: script(strikeOf)
+}
+
+// Additions of one script call: 500 take about two milliseconds of the server.
+const chunk = 500
+
+// Runs of a page of a snapshot, of dead letters, and of what `clear` removes at a time.
+const page = 500
+
+interface Kind {
+  readonly index: number
+  readonly args: ReadonlyArray<string | number>
+}
+
+/** Everything of an open docket. */
+export interface Env {
+  readonly name: string
+  readonly keys: Keys
+  readonly connection: Connection
+  readonly listener: Listener
+}
+
+const dueOf = (due: Docket.Due): string => "at" in due ? `at${due.at}` : `in${due.after}`
+
+/** The arguments that every script begins with, after its keys. */
+export const prefixOf = (keys: Keys, groups: ReadonlyArray<string>): ReadonlyArray<string | number> => [
+  keys.events,
+  keys.cancels,
+  groups.length,
+  ...groups
+]
+
+/** The keys that every script begins with. */
+export const keysOf = (keys: Keys, groups: ReadonlyArray<string>): ReadonlyArray<string> => [
+  ...keys.base,
+  ...groups.flatMap((group) => keys.group(group))
+]
+
+const addChunk = Effect.fnUntraced(function*(
+  { connection, keys }: Env,
+  additions: ReadonlyArray<Docket.EncodedAddition>
+): Effect.fn.Return<ReadonlyArray<Docket.EncodedAdded>, DocketError.DocketError> {
+  const groups = new Map<string, string>()
+  const kinds = new Map<string, Kind>()
+  const args: Array<string | number> = []
+  const redriven: Array<string> = []
+  for (const { due, key, lane, onExisting, payload, priority, redrive, retention, task, trace, version } of additions) {
+    const group = groupId(task, version, lane)
+    groups.set(group, group)
+    const kindArgs = [group, task, onExisting, priority, retention.success, retention.failure]
+    const id = kindArgs.join("\n")
+    let kind = kinds.get(id)
+    if (kind === undefined) kinds.set(id, kind = { index: kinds.size + 1, args: kindArgs })
+    if (redrive !== undefined) redriven.push(keys.done(key))
+    args.push(key, payload, dueOf(due), kind.index, trace === undefined ? "" : JSON.stringify(trace), redrive ?? "")
+  }
+  const ids = Array.from(groups.values())
+  const reply = yield* connection.call("add", scripts.add, [...keysOf(keys, ids), ...redriven], [
+    ...prefixOf(keys, ids),
+    kinds.size,
+    ...Array.from(kinds.values()).flatMap((kind) => kind.args),
+    additions.length,
+    ...args
+  ])
+  const [text = "", ...reasons] = reply as ReadonlyArray<string> // what the script replies
+  if (text === "taken") {
+    return yield* new DocketError.DocketError({
+      operation: "add",
+      reason: new DocketError.KeyExists({ key: reasons[0]! })
+    })
+  }
+  let struck = 0
+  return text.split(";").map((answer): Docket.EncodedAdded => {
+    const [disposition, generation, due] = answer.split(",")
+    const added = { generation: Number(generation), due: Number(due) }
+    return disposition === "Struck"
+      ? { ...added, disposition, reason: reasons[struck++] }
+      : { ...added, disposition: disposition as Docket.EncodedAdded["disposition"] } // what the script replies
+  })
+})
+
+const readAll = Effect.fnUntraced(function*({ connection, keys }: Env, key: string) {
+  const [run, note, done] = yield* connection.use(
+    "get",
+    (client) =>
+      Promise.all([
+        client.hgetBuffer(keys.runs, key),
+        client.hgetBuffer(keys.notes, key),
+        client.getBuffer(keys.done(key))
+      ])
+  )
+  return { run: run === null ? undefined : readRecord(run), note, done: done === null ? undefined : readDone(done) }
+})
+
+const pausesOf = ({ connection, keys }: Env) =>
+  Effect.map(
+    connection.use("get", (client) => client.hvals(keys.pauses)),
+    (texts) =>
+      texts.map((text) =>
+        JSON.parse(text) as { readonly task: string | null; readonly lane: string | null; readonly reason: string } // written below
+      )
+  )
+
+const pauseOf = (pauses: Effect.Success<ReturnType<typeof pausesOf>>, group: string) => {
+  const { lane, task } = parseGroup(group)
+  return pauses.find((pause) =>
+    (pause.task === null || pause.task === task) && (pause.lane === null || pause.lane === lane)
+  )
+}
+
+const isHeld = (
+  pauses: Effect.Success<ReturnType<typeof pausesOf>>,
+  workers: ReadonlyArray<Registered>,
+  group: string
+): boolean =>
+  pauseOf(pauses, group) !== undefined || (workers.length > 0 && !workers.some((worker) => isServed(worker, group)))
+
+const encoded = (key: string, record: Record, held: boolean, progress: string | undefined): Docket.EncodedRun => {
+  const { task, version } = parseGroup(record.group)
+  return {
+    task,
+    version,
+    key,
+    generation: record.generation,
+    state: record.state === "Ready" && held ? "Held" : record.state,
+    due: record.due,
+    attempt: record.attempt,
+    worker: record.state === "Running" ? record.worker : undefined,
+    payload: record.payload,
+    progress
+  }
+}
+
+const explainWith = Effect.fnUntraced(function*(
+  env: Env,
+  key: string
+): Effect.fn.Return<Docket.Explanation, DocketError.DocketError> {
+  const { done, note, run } = yield* readAll(env, key)
+  const time = DateTime.makeUnsafe
+  if (run === undefined) {
+    return done === undefined
+      ? { _tag: "Unknown" }
+      : { _tag: "Finished", at: time(done.settledAt) }
+  }
+  if (run.state === "Running") return { _tag: "Running", worker: run.worker, since: time(run.startedAt) }
+  const { lane, task } = parseGroup(run.group)
+  const { connection, keys } = env
+  const [reason, until] = (yield* connection.call("explain", scripts.strikeOf, keysOf(keys, []), [
+    ...prefixOf(keys, []),
+    task,
+    run.payload
+  ])) as ReadonlyArray<string> // what the script replies
+  if (reason !== undefined) {
+    return { _tag: "Struck", reason, until: until === "" ? Option.none() : Option.some(time(Number(until))) }
+  }
+  if (run.state === "Scheduled") {
+    return note === null || readTexts(note)[0] === ""
+      ? { _tag: "NotDue", at: time(run.due) }
+      : { _tag: "Retrying", attempt: run.attempt, next: time(run.due) }
+  }
+  const pause = pauseOf(yield* pausesOf(env), run.group)
+  if (pause !== undefined) return { _tag: "Paused", reason: pause.reason }
+  const workers = yield* registered(env)
+  if (!workers.some((worker) => isServed(worker, run.group))) return { _tag: "NoWorker", lane }
+  const ready = yield* connection.use("explain", (client) => client.hget(keys.counts, `${run.group}:r`))
+  return { _tag: "Waiting", lane, ready: Number(ready ?? 0) }
+})
+
+const readRuns = ({ connection, keys }: Env, page: ReadonlyArray<string>) =>
+  connection.use(
+    "snapshot",
+    (client) => Promise.all([client.hmgetBuffer(keys.runs, ...page), client.hmgetBuffer(keys.notes, ...page)])
+  )
+
+/** Keys of all pending and running runs, by due time: references, so that a page is read as it is when it is asked for. */
+const snapshotKeys = Effect.fnUntraced(function*({ connection, keys }: Env) {
+  const found: Array<{ readonly key: string; readonly due: number; readonly generation: number }> = []
+  let cursor = "0"
+  do {
+    const [next, fields] = yield* connection.use(
+      "snapshot",
+      (client) => client.hscanBuffer(keys.runs, cursor, "COUNT", String(page))
+    )
+    cursor = next.toString()
+    for (let i = 0; i < fields.length; i += 2) {
+      const { due, generation } = readRecord(fields[i + 1]!)
+      found.push({ key: fields[i]!.toString(), due, generation })
+    }
+  } while (cursor !== "0")
+  // a scan may meet a field twice
+  return Array.from(new Map(found.map((one) => [one.key, one])).values())
+    .toSorted((a, b) => a.due - b.due || a.generation - b.generation)
+    .map(({ key }) => key)
+})
+
+const snapshotPage = Effect.fnUntraced(function*(env: Env, page: ReadonlyArray<string>) {
+  const [records, notes] = yield* readRuns(env, page)
+  const pauses = yield* pausesOf(env)
+  const workers = yield* registered(env)
+  return page.flatMap((key, index): ReadonlyArray<Docket.EncodedRun> => {
+    const bytes = records[index]
+    if (bytes === null || bytes === undefined) return []
+    const record = readRecord(bytes)
+    const note = notes[index]
+    const progress = note === null || note === undefined ? undefined : readTexts(note)[1]
+    return [encoded(key, record, isHeld(pauses, workers, record.group), progress === "" ? undefined : progress)]
+  })
+})
+
+const groupsOf = ({ connection, keys }: Env) =>
+  Effect.map(connection.use("groups", (client) => client.hgetall(keys.counts)), (fields) => {
+    const groups = new Map<string, { s: number; r: number; x: number }>()
+    for (const [field, count] of Object.entries(fields)) {
+      const colon = field.lastIndexOf(":")
+      const id = field.slice(0, colon)
+      let group = groups.get(id)
+      if (group === undefined) groups.set(id, group = { s: 0, r: 0, x: 0 })
+      group[field.slice(colon + 1) as "s" | "r" | "x"] = Number(count) // written by the scripts
+    }
+    return groups
+  })
+
+const countsOf = Effect.fnUntraced(function*(env: Env) {
+  const [groups, pauses, workers] = yield* Effect.all([groupsOf(env), pausesOf(env), registered(env)])
+  const counts = new Map<string, { -readonly [K in keyof Docket.Counts]: Docket.Counts[K] }>()
+  for (const [id, { r, s, x }] of groups) {
+    if (s + r + x === 0) continue
+    const { lane, task } = parseGroup(id)
+    const at = JSON.stringify([task, lane])
+    let count = counts.get(at)
+    if (count === undefined) counts.set(at, count = { task, lane, scheduled: 0, ready: 0, held: 0, running: 0 })
+    count.scheduled += s
+    count[isHeld(pauses, workers, id) ? "held" : "ready"] += r
+    count.running += x
+  }
+  return Array.from(counts.values())
+})
+
+const deadLetterPage = Effect.fnUntraced(function*(env: Env, task: string, from: number) {
+  const { connection, keys } = env
+  const found = yield* connection.use(
+    "deadLetters",
+    (client) => client.zrange(keys.failed(task), String(from), String(from + page - 1))
+  )
+  if (found.length === 0) return [[] as ReadonlyArray<Docket.EncodedDeadLetter>, Option.none<number>()] as const
+  const [dones, records] = yield* connection.use("deadLetters", (client) =>
+    Promise.all([
+      Promise.all(found.map((key) => client.getBuffer(keys.done(key)))),
+      client.hmgetBuffer(keys.runs, ...found)
+    ]))
+  const letters = found.flatMap((key, index): ReadonlyArray<Docket.EncodedDeadLetter> => {
+    const bytes = dones[index]
+    if (bytes === null || bytes === undefined || records[index] !== null) return []
+    const done = readDone(bytes)
+    const { task: of, version } = parseGroup(done.group)
+    if (done.state !== "Failed" || done.outcome._tag !== "Exit" || of !== task) return []
+    return [{
+      task,
+      version,
+      key,
+      generation: done.generation,
+      state: "Failed",
+      due: done.due,
+      attempt: done.attempt,
+      worker: undefined,
+      payload: done.payload,
+      progress: undefined,
+      exit: done.outcome.exit,
+      failedAt: done.settledAt
+    }]
+  })
+  return [letters, found.length < page ? Option.none<number>() : Option.some(from + page)] as const
+})
+
+const strikeField = ({ task, where }: Pick<Docket.EncodedStrike, "task" | "where">): string =>
+  JSON.stringify([task, where])
+
+const pauseField = ({ lane, task }: DocketStore.Pause): string => JSON.stringify([task ?? null, lane ?? null])
+
+/** Cancels a run in the group that it is in; it may move meanwhile. */
+const cancelWith = Effect.fnUntraced(
+  function*(env: Env, key: string): Effect.fn.Return<boolean, DocketError.DocketError> {
+    const { connection, keys } = env
+    while (true) {
+      const bytes = yield* connection.use("cancel", (client) => client.hgetBuffer(keys.runs, key))
+      if (bytes === null) return false
+      const groups = [readRecord(bytes).group]
+      const answer = yield* connection.call("cancel", scripts.cancel, [...keysOf(keys, groups), keys.done(key)], [
+        ...prefixOf(keys, groups),
+        key
+      ])
+      if (answer !== -1) return answer === 1
+    }
+  }
+)
+
+const clearAll = Effect.fnUntraced(function*(env: Env) {
+  const { connection, keys } = env
+  let removed = 0
+  for (const group of (yield* groupsOf(env)).keys()) {
+    while (true) {
+      const [count, more] = (yield* connection.call("clear", scripts.clear, keysOf(keys, [group]), [
+        ...prefixOf(keys, [group]),
+        page
+      ])) as readonly [number, number] // what the script replies
+      removed += count
+      if (more === 0) break
+    }
+  }
+  return removed
+})
+
+/** The docket of an environment. */
+export const make = (env: Env): DocketStore.StoredDocket => {
+  const { connection, keys, listener } = env
+  const outcome = (key: string, generation: number) =>
+    Effect.map(readAll(env, key), ({ done, run }): Docket.EncodedOutcome | undefined => {
+      if (done !== undefined && done.generation >= generation) return done.outcome
+      return run === undefined ? { _tag: "Gone" } : undefined
+    })
+  return {
+    name: env.name,
+    add: (additions, { atomic }) =>
+      atomic || additions.length <= chunk
+        ? addChunk(env, additions)
+        : Effect.map(
+          Effect.forEach(chunks(additions), (part) => addChunk(env, part)),
+          (parts) => parts.flat()
+        ),
+    cancel: (key) => cancelWith(env, key),
+    get: Effect.fnUntraced(function*(key) {
+      const { done, note, run } = yield* readAll(env, key)
+      if (run !== undefined) {
+        const [pauses, workers] = yield* Effect.all([pausesOf(env), registered(env)])
+        const progress = note === null ? undefined : readTexts(note)[1]
+        return encoded(key, run, isHeld(pauses, workers, run.group), progress === "" ? undefined : progress)
+      }
+      if (done === undefined) return undefined
+      const { task, version } = parseGroup(done.group)
+      return {
+        task,
+        version,
+        key,
+        generation: done.generation,
+        state: done.state,
+        due: done.due,
+        attempt: done.attempt,
+        worker: undefined,
+        payload: done.payload,
+        progress: undefined
+      }
+    }),
+    outcome,
+    awaitOutcome: (key, generation) => listener.awaitOutcome(key, generation, outcome(key, generation)),
+    subscribe: (key) => listener.subscribe(key),
+    progress: ({ generation, key, token }, value) =>
+      Effect.map(
+        connection.call("progress", scripts.progress, keysOf(keys, []), [
+          ...prefixOf(keys, []),
+          key,
+          generation,
+          token,
+          value
+        ]),
+        (answer) => answer === 1
+      ),
+    explain: (key) => explainWith(env, key),
+    snapshot: Stream.unwrap(Effect.map(snapshotKeys(env), (all) =>
+      Stream.fromIterable(all).pipe(
+        Stream.grouped(page),
+        Stream.mapEffect((keys) => snapshotPage(env, keys)),
+        Stream.flatMap(Stream.fromIterable)
+      ))),
+    counts: countsOf(env),
+    deadLetters: (task) => Stream.paginate(0, (from) => deadLetterPage(env, task, from)),
+    strike: (strike) =>
+      Effect.asVoid(
+        connection.use("strike", (client) => client.hset(keys.strikes, strikeField(strike), JSON.stringify(strike)))
+      ),
+    restore: (strike) =>
+      Effect.asVoid(connection.use("restore", (client) => client.hdel(keys.strikes, strikeField(strike)))),
+    pause: ({ lane, task }, reason) =>
+      Effect.asVoid(
+        connection.use("pause", (client) =>
+          client.hset(
+            keys.pauses,
+            pauseField({ lane, task }),
+            JSON.stringify({ task: task ?? null, lane: lane ?? null, reason })
+          ))
+      ),
+    resume: (pause) =>
+      Effect.gen(function*() {
+        yield* connection.use("resume", (client) => client.hdel(keys.pauses, pauseField(pause)))
+        // whoever waits for work looks again
+        const groups = (yield* groupsOf(env)).keys()
+        yield* connection.use("resume", (client) =>
+          Promise.all(Array.from(groups, (group) =>
+            client.rpush(keys.group(group)[4]!, "1").then(() =>
+              client.pexpire(keys.group(group)[4]!, 60_000)
+            ))))
+      }),
+    clear: clearAll(env),
+    attach: (options) => attach(env, options)
+  }
+}
+
+const chunks = <A>(all: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
+  Array.from({ length: Math.ceil(all.length / chunk) }, (_, index) => all.slice(index * chunk, (index + 1) * chunk))

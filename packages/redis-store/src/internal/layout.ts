@@ -1,0 +1,180 @@
+/**
+ * The layout of a docket in Redis: the names of its keys, and the record of a run.
+ *
+ * All keys of a docket carry the hash tag `{name}`, so they lie in one slot of a cluster. Runs that the same workers can
+ * serve form a group (a task, a version of it, a lane), and what orders them is kept per group: a worker names the keys of
+ * the groups that it serves, and no script touches a key that it was not given.
+ *
+ * | Key | Type | Holds | Lives |
+ * |---|---|---|---|
+ * | `meta` | hash | sequence, front, tokens, format | for ever |
+ * | `runs` | hash | the record of each pending and running run: the truth | its fields, while pending or running |
+ * | `notes` | hash | failures, progress and trace of those that have any | like `runs` |
+ * | `counts` | hash | how many are scheduled, ready and running, per group | for ever |
+ * | `strikes`, `pauses` | hash | what an operator has said | until it is undone |
+ * | `workers` | hash | attached workers: what they serve, until when they were heard | a day after the last |
+ * | `watch` | string | somebody listens to events | half a minute |
+ * | `g:<group>:ready` | list | ready runs of priority 0, `arrival:key` | while there are any |
+ * | `g:<group>:prio` | sorted set | ready runs of other priorities | while there are any |
+ * | `g:<group>:due` | sorted set | scheduled runs by due time | while there are any |
+ * | `g:<group>:lease` | sorted set | running runs by the end of their lease | while there are any |
+ * | `g:<group>:wake` | list | a token for one idle worker | a minute |
+ * | `done:<key>` | string | the latest outcome of a key | its retention |
+ * | `failed:<task>` | sorted set | keys of failed runs by time | the retention of the latest |
+ *
+ * Entries of the indexes that do not agree with the record of their run are skipped and removed.
+ */
+import type { Docket, Execution } from "@effect-docket/dsl"
+
+/** Format of what is written; another one is refused. */
+export const format = "1"
+
+/** A task, a version of it, and a lane, as a part of a key. */
+export const groupId = (task: string, version: number, lane: string): string =>
+  `${version}/${encodeURIComponent(lane)}/${encodeURIComponent(task)}`
+
+/** What `groupId` was made of. */
+export const parseGroup = (id: string): { readonly task: string; readonly version: number; readonly lane: string } => {
+  const [version = "0", lane = "", task = ""] = id.split("/")
+  return { task: decodeURIComponent(task), version: Number(version), lane: decodeURIComponent(lane) }
+}
+
+/** The keys of a docket. */
+export interface Keys {
+  /** Keys that every script gets, in their order. */
+  readonly base: ReadonlyArray<string>
+  readonly runs: string
+  readonly notes: string
+  readonly counts: string
+  readonly strikes: string
+  readonly pauses: string
+  readonly workers: string
+  readonly watch: string
+  readonly events: string
+  readonly cancels: string
+  /** The keys of a group, in their order. */
+  readonly group: (id: string) => ReadonlyArray<string>
+  readonly done: (key: string) => string
+  readonly failed: (task: string) => string
+}
+
+/** The keys of the docket `name`. */
+export const makeKeys = (prefix: string, name: string): Keys => {
+  const root = `${prefix}:{${encodeURIComponent(name)}}:`
+  const failed = (task: string) => `${root}failed:${encodeURIComponent(task)}`
+  const groups = new Map<string, ReadonlyArray<string>>()
+  return {
+    base: ["meta", "runs", "notes", "counts", "strikes", "pauses", "watch"].map((key) => root + key),
+    runs: `${root}runs`,
+    notes: `${root}notes`,
+    counts: `${root}counts`,
+    strikes: `${root}strikes`,
+    pauses: `${root}pauses`,
+    workers: `${root}workers`,
+    watch: `${root}watch`,
+    events: `${root}events`,
+    cancels: `${root}cancels`,
+    group: (id) => {
+      let keys = groups.get(id)
+      if (keys === undefined) {
+        keys = [
+          ...["ready", "prio", "due", "lease", "wake"].map((key) => `${root}g:${id}:${key}`),
+          failed(parseGroup(id).task)
+        ]
+        groups.set(id, keys)
+      }
+      return keys
+    },
+    done: (key) => `${root}done:${key}`,
+    failed
+  }
+}
+
+const states: ReadonlyArray<Execution.State> = ["Scheduled", "Ready", "Running"]
+
+/** The record of a pending or running run, as far as readers need it. */
+export interface Record {
+  readonly state: Execution.State
+  readonly attempt: number
+  readonly generation: number
+  readonly due: number
+  readonly startedAt: number
+  readonly group: string
+  readonly worker: string
+  readonly payload: string
+}
+
+/** Reads a record: the header that `prelude.ts` packs, then group, worker and payload. */
+export const readRecord = (bytes: Buffer): Record => {
+  const groupLength = bytes.readUInt16BE(86)
+  const workerLength = bytes.readUInt16BE(88)
+  const group = 90 + groupLength
+  const worker = group + workerLength
+  return {
+    state: states[bytes[0]! - 1]!,
+    attempt: bytes.readUInt32BE(2),
+    generation: bytes.readDoubleBE(14),
+    due: bytes.readDoubleBE(30),
+    startedAt: bytes.readDoubleBE(54),
+    group: bytes.toString("utf8", 90, group),
+    worker: bytes.toString("utf8", group, worker),
+    payload: bytes.toString("utf8", worker)
+  }
+}
+
+/** Reads a row of texts, each written as its length in bytes, a colon, and itself. */
+export const readTexts = (bytes: Buffer): ReadonlyArray<string> => {
+  const texts: Array<string> = []
+  let at = 0
+  while (at < bytes.length) {
+    const colon = bytes.indexOf(58, at)
+    const end = colon + 1 + Number(bytes.toString("latin1", at, colon))
+    texts.push(bytes.toString("utf8", colon + 1, end))
+    at = end
+  }
+  return texts
+}
+
+/** What `done:<key>` holds. */
+export interface Done {
+  readonly group: string
+  readonly state: Execution.State
+  readonly generation: number
+  readonly settledAt: number
+  readonly attempt: number
+  readonly due: number
+  readonly outcome: Docket.EncodedOutcome
+  /** Of a failed run. */
+  readonly payload: string
+}
+
+/** Reads an outcome: a tag and a text. */
+export const readOutcome = (tag: string, text: string): Docket.EncodedOutcome => {
+  switch (tag) {
+    case "Exit":
+      return { _tag: "Exit", exit: text }
+    case "Struck":
+      return { _tag: "Struck", reason: text }
+    case "Cancelled":
+      return { _tag: "Cancelled" }
+    default:
+      return { _tag: "Gone" }
+  }
+}
+
+/** Reads the latest outcome of a key. */
+export const readDone = (bytes: Buffer): Done => {
+  const [, group = "", state = "", generation, settledAt, attempt, due, tag = "", text = "", payload = ""] = readTexts(
+    bytes
+  )
+  return {
+    group,
+    state: state as Execution.State, // written by the scripts
+    generation: Number(generation),
+    settledAt: Number(settledAt),
+    attempt: Number(attempt),
+    due: Number(due),
+    outcome: readOutcome(tag, text),
+    payload
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * The small scripts: each one atomic answer to one request.
+ */
+import { prelude } from "./prelude.ts"
+
+/**
+ * Cancels a run.
+ *
+ * KEYS: the prelude's, the group of the run, `done:<key>`. ARGV: the prelude's; key.
+ * States: scheduled, ready → cancelled; running: asked to stop.
+ * Reply: 1 cancelled or asked, 0 nothing to cancel, -1 it is in another group by now.
+ */
+export const cancel = `${prelude}
+local key = arg()
+local r = get(key)
+if not r then return 0 end
+if not groups[r.gid] then return -1 end
+if r.state == RUNNING then
+  if not cancelling(r) then
+    r.flags = r.flags + 1
+    put(key, r)
+    flush()
+  end
+  redis.call('PUBLISH', CANCELS, str(r.token))
+  return 1
+end
+settle(r, key, KEYS[extra + 1], 'Cancelled', 'Cancelled', '')
+flush()
+return 1
+`
+
+/**
+ * Extends claims.
+ *
+ * KEYS: the prelude's, the groups of the claims. ARGV: the prelude's; lease, number of claims, and per claim: key, generation,
+ * token. Reply: a letter per claim: Extended, Cancelled, Lost, Replaced.
+ */
+export const renew = `${prelude}
+local lease, n = tonumber(arg()), tonumber(arg())
+local keys, fences = {}, {}
+for i = 1, n do
+  local key = arg()
+  keys[i] = key
+  fences[i] = { tonumber(arg()), tonumber(arg()) }
+end
+load(keys)
+local answers = {}
+for i = 1, n do
+  local r = cache[keys[i]]
+  if not r or r.generation > fences[i][1] then
+    answers[i] = 'R'
+  elseif r.generation ~= fences[i][1] or r.state ~= RUNNING or r.token ~= fences[i][2] then
+    answers[i] = 'L'
+  else
+    r.lease = now + lease
+    put(keys[i], r)
+    local g = groups[r.gid]
+    g.leases[#g.leases + 1] = str(r.lease)
+    g.leases[#g.leases + 1] = keys[i]
+    answers[i] = cancelling(r) and 'C' or 'E'
+  end
+end
+flush()
+return table.concat(answers)
+`
+
+/**
+ * Stores and publishes progress of a running run.
+ *
+ * KEYS: the prelude's. ARGV: the prelude's; key, generation, token, progress. Reply: 1, or 0 if the token is not current.
+ */
+export const progress = `${prelude}
+local key, generation, held, value = arg(), tonumber(arg()), tonumber(arg()), arg()
+local r = get(key)
+if not r or r.state ~= RUNNING or r.generation ~= generation or r.token ~= held then return 0 end
+local old = note(key)
+setNote(r, key, old[1], value, old[3])
+put(key, r)
+publish(r, key, 'Progress', value)
+flush()
+return 1
+`
+
+/**
+ * Removes pending runs of a group, a batch of them.
+ *
+ * KEYS: the prelude's, the group. ARGV: the prelude's; most runs of each kind. States: scheduled, ready → none.
+ * Reply: how many were removed, and whether there may be more.
+ */
+export const clear = `${prelude}
+local most = tonumber(arg())
+local g = order[1]
+local removed = 0
+local function remove(key)
+  local r = cache[key]
+  if not r or r.gid ~= g.id or r.state == RUNNING then return end
+  count(r.gid, r.state == READY and 'r' or 's', -1)
+  if hasNote(r) then notes[key] = { '', '', '', changed = true } end
+  cache[key] = false
+  dirty[key] = true
+  removed = removed + 1
+  publish(r, key, 'Gone')
+end
+local dues = redis.call('ZRANGE', g.due, 0, most - 1)
+local members = redis.call('LRANGE', g.ready, 0, most - 1)
+local ranked = redis.call('ZRANGE', g.prio, 0, most - 1)
+local keys = {}
+for _, key in ipairs(dues) do keys[#keys + 1] = key end
+for _, list in ipairs({ members, ranked }) do
+  for _, m in ipairs(list) do keys[#keys + 1] = string.sub(m, string.find(m, ':', 1, true) + 1) end
+end
+load(keys)
+for _, key in ipairs(keys) do remove(key) end
+if #dues > 0 then many('ZREM', g.due, dues) end
+if #members > 0 then redis.call('LTRIM', g.ready, #members, -1) end
+if #ranked > 0 then many('ZREM', g.prio, ranked) end
+flush()
+return { removed, (#dues == most or #members == most or #ranked == most) and 1 or 0 }
+`
+
+/**
+ * The strike that stops a payload of a task now.
+ *
+ * KEYS: the prelude's. ARGV: the prelude's; task, payload. Reply: nothing; or its reason, and when it ends (or nothing).
+ */
+export const strikeOf = `${prelude}
+local task, payload = arg(), arg()
+local strike = struck(task, payload)
+if not strike then return {} end
+local ends = strike['until']
+return { strike.reason, type(ends) == 'number' and str(ends) or '' }
+`

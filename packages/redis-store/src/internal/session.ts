@@ -1,0 +1,370 @@
+/**
+ * A worker at a docket in Redis: turns, renewals, and what wakes it.
+ *
+ * It is woken by a token that a script pushes for its groups (one new run wakes one idle worker), by the time that the last
+ * turn named as the next one with something to do, and by cancels. Timers are its own: a blocking command that runs out may
+ * be a tenth of a second late.
+ */
+import type { Docket, DocketError } from "@effect-docket/dsl"
+import type { DocketStore } from "@effect-docket/runtime"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
+import { type Client, script } from "./connection.ts"
+import type { Env } from "./docket.ts"
+import { keysOf, prefixOf } from "./docket.ts"
+import { groupId, parseGroup } from "./layout.ts"
+import { renew } from "./scripts/small.ts"
+import { turn } from "./scripts/turn.ts"
+
+const scripts = { turn: script(turn), renew: script(renew) }
+
+// How long a worker is known after it was last heard, and how often it says something.
+const registrationMillis = 30_000
+const heartbeat = Duration.seconds(3)
+
+// How long one blocking command waits, and how soon the outlook of others is looked at again.
+const blockSeconds = 10
+const lookAgain = Duration.millis(100)
+
+/** An attached worker, as others see it. */
+export interface Registered {
+  readonly tasks: Readonly<Record<string, number>>
+  readonly lanes: ReadonlyArray<string>
+  readonly until: number
+}
+
+/** Whether a worker serves a group. */
+export const isServed = ({ lanes, tasks }: Registered, group: string): boolean => {
+  const { lane, task, version } = parseGroup(group)
+  return Object.hasOwn(tasks, task) && tasks[task]! >= version && lanes.includes(lane)
+}
+
+const registeredNow = (texts: ReadonlyArray<string>, now: number): ReadonlyArray<Registered> =>
+  texts.map((text) => JSON.parse(text) as Registered).filter(({ until }) => until > now) // written by `beat`
+
+/** The workers that were heard lately. */
+export const registered = ({ connection, keys }: Pick<Env, "connection" | "keys">) =>
+  Effect.map(
+    connection.use("workers", (client) => Promise.all([client.hvals(keys.workers), serverTime(client)])),
+    ([texts, now]) => registeredNow(texts, now)
+  )
+
+const serverTime = (client: Client): Promise<number> =>
+  (client as { time(): Promise<ReadonlyArray<string | number>> }).time().then(([seconds, micros]) =>
+    // both kinds of client have it
+    Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+  )
+
+/** Arguments of a settlement after its fence, and the group that it leads to. */
+const changeArgs = (
+  settlement: DocketStore.Settlement,
+  group: string
+): { readonly args: ReadonlyArray<string | number>; readonly to: string } => {
+  const { change, successor } = settlement
+  switch (change._tag) {
+    case "Completed":
+    case "Failed": {
+      if (successor === undefined) return { args: [change._tag, change.exit, "0"], to: group }
+      const { lane, task } = parseGroup(group)
+      const to = groupId(task, successor.version, lane)
+      const due = "at" in successor.due ? `at${successor.due.at}` : `in${successor.due.after}`
+      return { args: [change._tag, change.exit, "1", due, successor.payload, to], to }
+    }
+    case "Retry":
+      return { args: [change._tag, change.after, change.exit, change.failures], to: group }
+    case "Snooze":
+      return { args: [change._tag, change.after], to: group }
+    case "Cancelled":
+    case "Released":
+      return { args: [change._tag], to: group }
+  }
+}
+
+/** A settlement that the store itself decided on when it claimed. */
+interface Verdict {
+  readonly fence: DocketStore.Fence
+  readonly args: ReadonlyArray<string>
+  readonly group: string
+}
+
+interface Reply {
+  readonly now: number
+  readonly next: number | undefined
+  readonly answers: string
+  readonly claims: ReadonlyArray<DocketStore.Claim>
+  readonly verdicts: ReadonlyArray<Verdict>
+}
+
+const fields = 7
+
+const readReply = (reply: ReadonlyArray<string>, groups: Map<string, string>): Reply => {
+  const [now, next, answers = "", ...rest] = reply
+  const claims: Array<DocketStore.Claim> = []
+  const verdicts: Array<Verdict> = []
+  for (let i = 0; i < rest.length; i += fields) {
+    const [key = "", group = "", numbers = "", failures, trace, verdict, payload = ""] = rest.slice(i, i + fields)
+    const [generation, token = "", attempt, lost, due, startedAt] = numbers.split(",")
+    const { task, version } = parseGroup(group)
+    const fence = { key, generation: Number(generation), token }
+    if (verdict !== "") {
+      verdicts.push({ fence, group, args: verdict!.startsWith("S") ? ["Skipped", verdict!.slice(1)] : ["Cancelled"] })
+      continue
+    }
+    groups.set(token, group)
+    claims.push({
+      ...fence,
+      task,
+      version,
+      payload,
+      attempt: Number(attempt),
+      lost: Number(lost),
+      failures: failures === "" ? undefined : failures,
+      due: Number(due),
+      startedAt: Number(startedAt),
+      trace: trace === "" ? undefined : JSON.parse(trace!) as Docket.Trace // written by `add`
+    })
+  }
+  return { now: Number(now), next: next === "" ? undefined : Number(next), answers, claims, verdicts }
+}
+
+const answerOf: Readonly<Record<string, DocketStore.Settled>> = { A: "Applied", D: "Duplicate", L: "Lost" }
+const renewedOf: Readonly<Record<string, DocketStore.Renewed>> = {
+  E: "Renewed",
+  C: "Cancelled",
+  L: "Lost",
+  R: "Replaced"
+}
+
+/** Attaches a worker. */
+export const attach = Effect.fnUntraced(function*(
+  env: Env,
+  options: DocketStore.WorkerOptions
+): Effect.fn.Return<DocketStore.WorkerSession, DocketError.DocketError, Scope.Scope> {
+  const { connection, keys, listener } = env
+  const clock = yield* Clock.Clock
+  const scope = yield* Effect.scope
+  // every group that it could serve: a worker knows its tasks, their versions and its lanes
+  const served = Array.from(options.tasks).flatMap(([task, newest]) =>
+    Array.from({ length: newest }, (_, index) => index + 1).flatMap((version) =>
+      options.lanes.map((lane) => groupId(task, version, lane))
+    )
+  )
+  const laneOf = new Map(served.map((group) => [group, parseGroup(group)]))
+  /** Groups of the claims that it holds. */
+  const held = new Map<string, string>()
+  let cancelled: Array<string> = []
+  let nextAt: number | undefined
+  let offset = 0
+  let idle = false
+  /** It took a token, and has not looked yet. */
+  let owing = false
+  /** It waits for a token: one may be on its way when it leaves. */
+  let waiting = false
+  let unserved: ReadonlyArray<DocketStore.Unserved> = []
+  const earlier = Latch.makeUnsafe()
+  const hungry = Latch.makeUnsafe()
+
+  yield* listener.onCancel((token) => {
+    if (!held.has(token)) return
+    cancelled.push(token)
+    options.onWake()
+  })
+
+  const beat = connection.use("attach", (client) =>
+    serverTime(client).then((now) => {
+      const worker: Registered = {
+        tasks: Object.fromEntries(options.tasks),
+        lanes: options.lanes,
+        until: now + registrationMillis
+      }
+      return client.hset(keys.workers, options.worker, JSON.stringify(worker)).then(() =>
+        client.pexpire(keys.workers, 86_400_000)
+      )
+    }))
+  const findUnserved = Effect.fnUntraced(
+    function*(): Effect.fn.Return<ReadonlyArray<DocketStore.Unserved>, DocketError.DocketError> {
+      const [counts, workers] = yield* Effect.all([
+        connection.use("turn", (client) => client.hgetall(keys.counts)),
+        registered(env)
+      ])
+      return Object.entries(counts).flatMap(([field, count]): ReadonlyArray<DocketStore.Unserved> => {
+        const group = field.slice(0, -2)
+        return field.endsWith(":r") && Number(count) > 0 && !workers.some((worker) => isServed(worker, group))
+          ? [{ ...parseGroup(group), count: Number(count) }]
+          : []
+      })
+    }
+  )
+  const wakes = served.map((group) => keys.group(group)[4]!)
+  yield* Effect.addFinalizer(() =>
+    Effect.ignore(connection.use("detach", (client) =>
+      Promise.all([
+        client.hdel(keys.workers, options.worker),
+        // what it was woken for is for the others
+        ...(owing || waiting ? wakes : []).map((wake) =>
+          client.lpush(wake, "1").then(() => client.pexpire(wake, 60_000))
+        )
+      ])))
+  )
+  yield* beat
+  const look = Effect.map(findUnserved(), (found) => {
+    unserved = found
+    if (found.length > 0) options.onWake()
+  })
+  yield* Effect.forkScoped(
+    Effect.forever(Effect.andThen(Effect.sleep(heartbeat), Effect.ignore(Effect.andThen(beat, look))))
+  )
+
+  const call = (
+    settle: ReadonlyArray<
+      {
+        readonly fence: DocketStore.Fence
+        readonly args: ReadonlyArray<string | number>
+        readonly groups: ReadonlyArray<string>
+      }
+    >,
+    capacity: number,
+    request: Pick<DocketStore.TurnRequest, "lanes" | "except">
+  ) => {
+    const extra = new Set(settle.flatMap((one) => one.groups))
+    for (const group of served) extra.delete(group)
+    const groups = extra.size === 0 ? served : [...served, ...extra]
+    return Effect.map(
+      connection.call(
+        "turn",
+        scripts.turn,
+        [...keysOf(keys, groups), ...settle.map(({ fence }) => keys.done(fence.key))],
+        [
+          ...prefixOf(keys, groups),
+          options.worker,
+          options.lease,
+          capacity,
+          ...groups.flatMap((group) => {
+            const { lane, task } = laneOf.get(group) ?? parseGroup(group)
+            const isOpen = laneOf.has(group) && request.except?.has(task) !== true
+            const room = request.lanes === undefined ? -1 : Math.max(0, request.lanes.get(lane) ?? 0)
+            return [room, lane, task, isOpen ? "1" : "0"]
+          }),
+          settle.length,
+          ...settle.flatMap(({ args, fence }) => [fence.key, fence.generation, fence.token, ...args])
+        ]
+      ),
+      (reply) => readReply(reply as ReadonlyArray<string>, held) // what the script replies
+    )
+  }
+
+  const turn = Effect.fnUntraced(
+    function*(request: DocketStore.TurnRequest): Effect.fn.Return<DocketStore.TurnReply, DocketError.DocketError> {
+      idle = false
+      owing = false
+      const claimed: Array<DocketStore.Claim> = []
+      let settle: Parameters<typeof call>[0] = request.settle.map((settlement) => {
+        const group = held.get(settlement.token) ?? served[0]!
+        const { args, to } = changeArgs(settlement, group)
+        return { fence: settlement, args, groups: [group, to] }
+      })
+      let answers: string | undefined
+      let reply: Reply
+      do {
+        reply = yield* call(settle, Math.max(0, request.capacity - claimed.length), request)
+        answers ??= reply.answers
+        claimed.push(...reply.claims)
+        settle = reply.verdicts.map(({ args, fence, group }) => ({ fence, args, groups: [group] }))
+      } while (settle.length > 0)
+      for (const { token } of request.settle) held.delete(token)
+      offset = reply.now - clock.currentTimeMillisUnsafe()
+      nextAt = reply.next
+      idle = claimed.length < request.capacity
+      if (idle) hungry.openUnsafe()
+      earlier.openUnsafe()
+      const tokens = cancelled
+      cancelled = []
+      return {
+        now: reply.now,
+        settled: Array.from(answers, (letter) => answerOf[letter]!),
+        claimed,
+        cancelled: tokens,
+        unserved
+      }
+    }
+  )
+
+  // wakes at the time that the last turn named
+  yield* Effect.forkScoped(Effect.forever(Effect.suspend(() => {
+    earlier.closeUnsafe()
+    if (nextAt === undefined) return earlier.await
+    const wait = nextAt - offset - clock.currentTimeMillisUnsafe()
+    if (wait > 0) return Effect.raceFirst(Effect.sleep(Duration.millis(wait)), earlier.await)
+    nextAt = undefined
+    options.onWake()
+    return earlier.await
+  })))
+
+  // waits for a token while there are free slots
+  const blocking = yield* connection.another("wake", (blockSeconds + 5) * 1000)
+  yield* Effect.forkScoped(Effect.forever(Effect.suspend(() => {
+    if (!idle) return Effect.andThen(Effect.sync(() => hungry.closeUnsafe()), hungry.await)
+    waiting = true
+    return Effect.tryPromise(() => blocking.blpop(...wakes as [string, ...Array<string>], blockSeconds)).pipe(
+      Effect.onExit((exit) =>
+        Effect.sync(() => {
+          waiting = Exit.hasInterrupts(exit)
+        })
+      ),
+      Effect.matchEffect({
+        onSuccess: (token) =>
+          Effect.sync(() => {
+            // a token can be lost with the server or the worker that took it: whoever waited long looks for himself
+            if (token === null) return options.onWake()
+            const at = Number(token[1])
+            if (at > 1) {
+              nextAt = Math.min(at, nextAt ?? Infinity)
+              earlier.openUnsafe()
+              return
+            }
+            idle = false
+            owing = true
+            options.onWake()
+          }),
+        // the connection comes back by itself, and the next turn says what is wrong; a token may be lost with it
+        onFailure: () => Effect.andThen(Effect.sleep(Duration.seconds(1)), Effect.sync(options.onWake))
+      })
+    )
+  })))
+
+  return {
+    turn,
+    renew: (fences) => {
+      const groups = Array.from(new Set(fences.map(({ token }) => held.get(token) ?? served[0]!)))
+      return Effect.map(
+        connection.call("renew", scripts.renew, keysOf(keys, groups), [
+          ...prefixOf(keys, groups),
+          options.lease,
+          fences.length,
+          ...fences.flatMap(({ generation, key, token }) => [key, generation, token])
+        ]),
+        (answers) => Array.from(String(answers), (letter) => renewedOf[letter]!)
+      )
+    },
+    outlook: (except) =>
+      Effect.gen(function*() {
+        const counts = yield* connection.use("outlook", (client) => client.hgetall(keys.counts))
+        let pending = 0
+        let running = 0
+        for (const group of served) {
+          const count = (what: string) => Number(counts[`${group}:${what}`] ?? 0)
+          running += count("x")
+          if (except?.has(laneOf.get(group)!.task) !== true) pending += count("s") + count("r")
+        }
+        // what other workers do wakes nobody: whoever waits for the end of it looks again
+        if (pending + running > 0) {
+          yield* Effect.forkIn(Effect.andThen(Effect.sleep(lookAgain), Effect.sync(options.onWake)), scope)
+        }
+        return { pending, running, nextDue: nextAt }
+      })
+  }
+})

@@ -1,0 +1,258 @@
+/**
+ * What the scripts do to the server: they touch no key that they were not given, and nothing that they do grows with the
+ * backlog.
+ */
+import type { Docket, DocketError } from "@effect-docket/dsl"
+import { RedisStore } from "@effect-docket/redis-store"
+import type { DocketStore } from "@effect-docket/runtime"
+import { DocketStore as Stores } from "@effect-docket/runtime"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Latch, Layer, Stream } from "effect"
+import { createConnection } from "node:net"
+import { addition, attachTo, exit, failure } from "../../runtime/test/contract/seam.ts"
+import { range, uniqueName } from "./kit.ts"
+import * as servers from "./server.ts"
+
+/** A script call, and the commands of the script. */
+interface Call {
+  readonly keys: ReadonlySet<string>
+  readonly commands: Array<ReadonlyArray<string>>
+}
+
+const server = servers.shared(servers.start())
+
+const docket = Effect.gen(function*() {
+  const { url } = yield* server
+  const context = yield* Layer.build(RedisStore.layer({ url }))
+  return yield* Effect.provide(
+    Stores.DocketStore.use((store) => store.docket({ name: uniqueName(), prefix: "docket" })),
+    context
+  )
+})
+
+// These have no keys: a channel, or nothing.
+const keyless = new Set(["time", "publish"])
+
+interface Line {
+  readonly source: string
+  readonly args: ReadonlyArray<string>
+}
+
+/** Reads a line of MONITOR: `+1700000000.000000 [0 127.0.0.1:1234] "get" "key"`. Texts stay escaped. */
+const readLine = (line: string): Line | undefined => {
+  const match = /^\+\d+\.\d+ \[\d+ (?<source>[^\]]+)\] (?<args>.*)$/.exec(line)
+  if (match === null) return undefined
+  const { args = "", source = "" } = match.groups as Readonly<Record<string, string | undefined>> // those of the pattern
+  return { source, args: Array.from(args.matchAll(/"((?:[^"\\]|\\.)*)"/g), ([, text]) => text!) }
+}
+
+/** Everything that a server does, from now on. A client of ioredis may take the first line for the reply. */
+const monitor = Effect.fnUntraced(function*(port: number, told: (line: Line) => void) {
+  const ready = Latch.makeUnsafe()
+  const socket = yield* Effect.acquireRelease(
+    Effect.sync(() => createConnection({ host: "127.0.0.1", port })),
+    (socket) => Effect.sync(() => socket.destroy())
+  )
+  let rest = ""
+  socket.setEncoding("latin1").on("data", (text: string) => {
+    ready.openUnsafe()
+    const lines = (rest + text).split("\r\n")
+    rest = lines.pop()!
+    for (const line of lines) {
+      const read = readLine(line)
+      if (read !== undefined) told(read)
+    }
+  })
+  socket.write("MONITOR\r\n")
+  yield* ready.await
+})
+
+/** The script calls, and the commands of all, while an effect runs. */
+const monitored = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const { admin, port } = yield* server
+  const calls: Array<Call> = []
+  const others: Array<ReadonlyArray<string>> = []
+  let last = false
+  yield* monitor(port, ({ args, source }) => {
+    const name = args[0]!.toLowerCase()
+    if (source === "lua") calls.at(-1)!.commands.push([name, ...args.slice(1)])
+    else if (name === "evalsha" || name === "eval") {
+      const count = Number(args[2])
+      calls.push({ keys: new Set(args.slice(3, 3 + count)), commands: [] })
+    } else if (name === "echo") last = true
+    else others.push([name, ...args.slice(1)])
+  })
+  yield* effect
+  yield* Effect.promise(() => admin.echo("done"))
+  yield* servers.until(Effect.sync(() => last))
+  return { calls, others }
+}, Effect.scoped)
+
+/** Something of everything that a store does. */
+const everything = (store: DocketStore.StoredDocket): Effect.Effect<void, DocketError.DocketError> =>
+  Effect.scoped(Effect.gen(function*() {
+    const events = yield* store.subscribe(undefined)
+    const worker = yield* attachTo(store, { tasks: new Map([["T", 2]]), lanes: ["default", "side"], lease: 60_000 })
+    const crashing = yield* attachTo(store, { worker: "crashing", lease: 1 })
+    const add = (key: string, options?: Partial<Docket.EncodedAddition>) =>
+      Effect.map(store.add([addition(key, options)], { atomic: true }), (added) => added[0]!)
+    const claimOf = (key: string) => Effect.map(worker.claim(), (claims) => claims.find((claim) => claim.key === key)!)
+    // adding
+    yield* store.add(
+      range(600).map((n) => addition(`bulk${n}`, { priority: n % 3, lane: n % 2 === 0 ? "side" : "default" })),
+      {
+        atomic: false
+      }
+    )
+    yield* store.clear
+    yield* add("later", { due: { after: 100_000 } })
+    yield* add("later", { onExisting: "replace", due: { after: 50_000 }, version: 2 })
+    yield* add("later", { onExisting: "replace", lane: "side" })
+    yield* Effect.exit(add("later", { onExisting: "fail" }))
+    yield* add("traced", { trace: { traceId: "1", spanId: "2", sampled: true } })
+    // settling
+    const traced = yield* claimOf("traced")
+    yield* store.progress(traced, "1")
+    yield* worker.settle(traced, { _tag: "Retry", after: 0, exit: failure, failures: "[]" })
+    yield* worker.settle(yield* claimOf("traced"), { _tag: "Snooze", after: 0 })
+    yield* worker.settle(yield* claimOf("traced"), { _tag: "Released" })
+    const failed = yield* claimOf("traced")
+    yield* worker.renew(failed)
+    yield* worker.settle(failed, { _tag: "Failed", exit: failure })
+    yield* worker.settle(failed, { _tag: "Failed", exit: failure })
+    yield* Stream.runCollect(store.deadLetters("T"))
+    yield* add("traced", { redrive: failed.generation })
+    yield* worker.settle(yield* claimOf("traced"), { _tag: "Completed", exit: exit(1) }, {
+      due: { after: 0 },
+      payload: "{}",
+      version: 2
+    })
+    const successor = yield* claimOf("traced")
+    yield* store.cancel("traced")
+    yield* worker.settle(successor, { _tag: "Cancelled" })
+    yield* add("forgotten", { retention: { success: 0, failure: 0 } })
+    yield* worker.complete(yield* claimOf("forgotten"))
+    // cancelling
+    for (const key of ["now", "ranked", "due"]) {
+      yield* add(key, { due: { after: key === "due" ? 50_000 : 0 }, priority: key === "ranked" ? 1 : 0 })
+      yield* store.cancel(key)
+    }
+    // what is taken over; a strike; a pause
+    yield* add("abandoned")
+    yield* crashing.claim()
+    yield* Effect.sleep(5)
+    yield* worker.complete(yield* claimOf("abandoned"))
+    yield* add("struck", { payload: "{\"n\":1}" })
+    const strike = { task: "T", where: [{ field: "n", operator: "equals" as const, values: [1], bigint: false }] }
+    yield* store.strike({ ...strike, reason: "no", until: undefined })
+    yield* worker.claim()
+    yield* add("struck", { payload: "{\"n\":1}" })
+    yield* add("explained")
+    yield* store.explain("explained")
+    yield* store.restore(strike)
+    yield* store.pause({ task: "T", lane: undefined }, "lunch")
+    yield* worker.claim()
+    yield* store.get("explained")
+    yield* Stream.runCollect(store.snapshot)
+    yield* store.counts
+    yield* store.resume({ task: "T", lane: undefined })
+    yield* store.outcome("explained", 1)
+    yield* store.clear
+    void events
+  }))
+
+describe("what the scripts touch", () => {
+  it.live("no script touches a key that it was not given", () =>
+    Effect.gen(function*() {
+      const store = yield* docket
+      const { calls } = yield* monitored(everything(store))
+      assert.isAtLeast(calls.length, 50)
+      const names = new Set(calls.flatMap(({ commands }) => commands.map(([name]) => name!)))
+      // the test reaches what it is about
+      for (
+        const name of ["lpush", "rpush", "zadd", "zrem", "hincrby", "ltrim", "hdel", "publish", "set", "del", "pttl"]
+      ) {
+        assert.isTrue(names.has(name), name)
+      }
+      const undeclared = calls.flatMap(({ commands, keys }) =>
+        commands.filter(([name, key]) => !keyless.has(name!) && !keys.has(key!)).map((command) =>
+          command.join(" ").slice(0, 100)
+        )
+      )
+      assert.deepStrictEqual(undeclared, [])
+    }).pipe(Effect.scoped))
+
+  it.live("50,000 runs due at one instant → no command of a turn is given or asked for more than a batch", () =>
+    Effect.gen(function*() {
+      const store = yield* docket
+      const { admin } = yield* server
+      const due = { at: Number((yield* Effect.promise(() => admin.time()))[0]) * 1000 + 5000 }
+      yield* store.add(range(50_000).map((n) => addition(`k${n}`, { due })), { atomic: false })
+      const worker = yield* attachTo(store)
+      yield* worker.turn({ capacity: 1 })
+      yield* servers.until(
+        Effect.map(Effect.promise(() => admin.time()), ([seconds]) => Number(seconds) * 1000 > due.at)
+      )
+      yield* Effect.promise(() => admin.config("RESETSTAT"))
+      const { calls } = yield* monitored(Effect.gen(function*() {
+        for (let turn = 0; turn < 20; turn++) {
+          const claims = yield* worker.claim(100)
+          yield* worker.turn({
+            settle: claims.map(({ generation, key, token }) => ({
+              key,
+              generation,
+              token,
+              change: { _tag: "Completed", exit: "1" } as const,
+              successor: undefined
+            }))
+          })
+        }
+      }))
+      assert.strictEqual(calls.length, 40)
+      for (const { commands } of calls) {
+        // a batch is promoted, some are claimed or settled: a key, and a field and a value for each
+        for (const command of commands) assert.isAtMost(command.length, 2 + 2 * 400, command[0])
+        const perRun = commands.filter(([name]) => name === "set" || name === "publish").length
+        assert.isAtMost(perRun, 100)
+        assert.isAtMost(commands.length - perRun, 60)
+      }
+      assert.isAtLeast(
+        Number(yield* Effect.promise(() => admin.zcard(`docket:{${store.name}}:g:1/default/T:due`))),
+        40_000
+      )
+      yield* Effect.promise(() => admin.flushdb())
+    }).pipe(Effect.scoped))
+
+  it.live("a worker without work sends next to nothing", () =>
+    Effect.gen(function*() {
+      const store = yield* docket
+      const worker = yield* attachTo(store)
+      yield* worker.turn({ capacity: 1 })
+      const { calls, others } = yield* monitored(Effect.sleep("3500 millis"))
+      // a heartbeat every three seconds, and a look at what nobody serves
+      assert.deepStrictEqual(calls, [])
+      assert.isAtMost(others.length, 12)
+    }).pipe(Effect.scoped))
+
+  it.live("one new run wakes one of twenty idle workers", () =>
+    Effect.gen(function*() {
+      const store = yield* docket
+      let woken = 0
+      yield* Effect.forEach(range(20), (n) =>
+        Effect.flatMap(
+          attachTo(store, {
+            worker: `w${n}`,
+            onWake: () => {
+              woken++
+            }
+          }),
+          (worker) => worker.turn({ capacity: 1 })
+        ), { concurrency: 20 })
+      yield* Effect.sleep(200)
+      woken = 0
+      yield* store.add([addition("k")], { atomic: true })
+      yield* servers.until(Effect.sync(() => woken > 0))
+      yield* Effect.sleep(200)
+      assert.strictEqual(woken, 1)
+    }).pipe(Effect.scoped))
+})

@@ -1,0 +1,71 @@
+/**
+ * What is between a client and a server: it can cut, refuse, delay, and be silent without an end.
+ */
+import { Effect, type Scope } from "effect"
+import { createConnection, createServer, type Socket } from "node:net"
+import * as servers from "./server.ts"
+
+/** A proxy in front of a server. */
+export interface Proxy {
+  readonly url: string
+  /** Ends all connections. */
+  readonly cut: Effect.Effect<void>
+  /** Ends each new connection at once, or no longer. */
+  readonly refuse: (on: boolean) => Effect.Effect<void>
+  /** Passes everything on so much later. */
+  readonly delay: (millis: number) => Effect.Effect<void>
+  /** Neither passes anything on nor ends the connections that there are: both sides believe that the other is silent. */
+  readonly halfOpen: Effect.Effect<void>
+}
+
+/** Makes a proxy. */
+export const make = Effect.fnUntraced(function*(port: number): Effect.fn.Return<Proxy, never, Scope.Scope> {
+  const sockets = new Set<Socket>()
+  const silent = new WeakSet<Socket>()
+  let refusing = false
+  let millis = 0
+  const link = (from: Socket, to: Socket) => {
+    from.on("data", (bytes) => {
+      if (silent.has(from)) return
+      if (millis === 0) to.write(bytes)
+      else setTimeout(() => to.write(bytes), millis)
+    })
+    from.on("close", () => {
+      sockets.delete(from)
+      if (!silent.has(from)) to.destroy()
+    })
+    from.on("error", () => {})
+    sockets.add(from)
+  }
+  const server = createServer((client) => {
+    if (refusing) return void client.destroy()
+    const upstream = createConnection({ host: "127.0.0.1", port })
+    link(client, upstream)
+    link(upstream, client)
+  })
+  const own = yield* servers.freePort
+  const cut = Effect.sync(() => {
+    for (const socket of sockets) socket.destroy()
+  })
+  yield* Effect.acquireRelease(
+    Effect.callback<void>((resume) => {
+      server.listen(own, "127.0.0.1", () => resume(Effect.void))
+    }),
+    () => Effect.andThen(cut, Effect.sync(() => server.close()))
+  )
+  return {
+    url: `redis://127.0.0.1:${own}`,
+    cut,
+    refuse: (on) =>
+      Effect.sync(() => {
+        refusing = on
+      }),
+    delay: (by) =>
+      Effect.sync(() => {
+        millis = by
+      }),
+    halfOpen: Effect.sync(() => {
+      for (const socket of sockets) silent.add(socket)
+    })
+  }
+})
