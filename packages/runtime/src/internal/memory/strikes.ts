@@ -9,10 +9,14 @@ const idOf = ({ where }: Pick<Docket.EncodedStrike, "where">): string => JSON.st
 
 const isEqual = (a: unknown, b: unknown): boolean => a === b || JSON.stringify(a) === JSON.stringify(b)
 
+const isInteger = (text: string): boolean => /^-?\d+$/.test(text)
+
 const isLess = (a: unknown, b: unknown, bigint: boolean): boolean => {
   if (typeof a === "number" && typeof b === "number") return a < b
   if (typeof a !== "string" || typeof b !== "string") return false
-  return bigint ? BigInt(a) < BigInt(b) : a < b
+  if (!bigint) return a < b
+  // a stored text of an older version may be no integer
+  return isInteger(a) && isInteger(b) && BigInt(a) < BigInt(b)
 }
 
 /** Whether a condition holds for the JSON form of a field. */

@@ -158,6 +158,8 @@ export class Loop implements pipeline.Env {
     this.#ended++
     if (settlement === undefined) {
       slot.program.metrics("lost", 1)
+      // the store does not know that the slot is free
+      this.#signal.dirty = true
     } else {
       this.#outbox.push({ ...settlement, task: slot.claim.task })
       this.#count(slot.claim.task, settlement)
