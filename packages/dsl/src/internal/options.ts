@@ -224,6 +224,8 @@ export const resolved = (task: Task.Any): Resolved => {
 
 /** A value as a part of a key: URI-encoded. A lone surrogate has no such form; `%uD800` is unlike any other part. */
 const keyPart = (value: unknown): string => {
+  // nothing is unlike the text that names it: no text is encoded to this
+  if (value === null || value === undefined) return `%${String(value)}`
   const text = String(value)
   return text.isWellFormed()
     ? encodeURIComponent(text)

@@ -104,13 +104,16 @@ export class MemoryDocket {
   }
 
   clear(): number {
+    const now = this.now
     let count = 0
     for (const run of this.#runs.values()) {
       if (!isPending(run.state)) continue
       this.#take(run)
       this.#move(run, "clear", "None")
       this.#runs.delete(run.key)
+      this.observers.publish(run, { _tag: "Finished", at: now, outcome: { _tag: "Gone" } })
       this.observers.tell(run.key, Infinity, { _tag: "Gone" })
+      if (run.group.pending + run.group.running === 0) this.groups.wakeAll(run.group)
       count++
     }
     return count
