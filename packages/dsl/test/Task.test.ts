@@ -149,6 +149,7 @@ describe("A bad option", () => {
     ["perpetual.cron", { perpetual: { cron: "61 * * * *" } }],
     ["perpetual.cron", { perpetual: { cron: "* * *" } }],
     ["perpetual.cron", { perpetual: { cron: "@never" } }],
+    ["perpetual.cron", { perpetual: { cron: "0 0 31 2 *" } }],
     ["perpetual.cron", { perpetual: { cron: "0 0 * * *", timeZone: "Mars/Olympus" } }]
   ]
   for (const [option, bad] of table) {

@@ -150,10 +150,15 @@ const recurrence = (operation: string, options: Perpetual.Options): Recurrence =
     if (!Number.isFinite(every)) return invalid(operation, "perpetual.every", "has to be finite")
     return { ...common, next: { _tag: "Every", millis: every } }
   }
-  if (Cron.isCron(given)) return { ...common, next: { _tag: "Cron", cron: given } }
+  // a tick that never comes is found here, and not by the first run that waits for the next
+  const ticking = (cron: Cron.Cron): Recurrence =>
+    Result.isSuccess(Result.try(() => Cron.next(cron, 0)))
+      ? { ...common, next: { _tag: "Cron", cron } }
+      : invalid(operation, "perpetual.cron", "it never comes")
+  if (Cron.isCron(given)) return ticking(given)
   const cron = Cron.parse(nicknames[given] ?? given, timeZone ?? "UTC")
   return Result.isSuccess(cron)
-    ? { ...common, next: { _tag: "Cron", cron: cron.success } }
+    ? ticking(cron.success)
     : invalid(operation, "perpetual.cron", `${JSON.stringify(given)}: ${cron.failure.message}`)
 }
 
