@@ -414,26 +414,30 @@ export const redrive = <T extends Task.Any>(
       Stream.mapEffect((letter) => decodeLetter(task, letter)),
       Stream.filter(({ letter }) => options?.filter === undefined || options.filter(letter as DeadLetter<T>)), // decoded with the schemas of T
       Stream.take(options?.limit ?? Number.MAX_SAFE_INTEGER),
-      Stream.mapEffect(Effect.fnUntraced(function*({ encoded, letter }) {
-        const repaired = map === undefined
-          ? { payload: encoded.payload, version: encoded.version }
-          : yield* client.encode("Docket.redrive", granted, task, map(letter as DeadLetter<T>), { key: encoded.key }) // as above
-        const resolved = options_.resolved(granted.task)
-        return {
-          task: task._tag,
-          version: repaired.version,
-          key: encoded.key,
-          payload: repaired.payload,
-          due: { after: 0 },
-          onExisting: "keep",
-          lane: resolved.lane,
-          priority: typeof resolved.priority === "number"
-            ? resolved.priority
-            : resolved.priority(letter.payload as never), // made for this payload
-          retention: resolved.retention,
-          redrive: encoded.generation
-        } satisfies EncodedAddition
-      })),
+      Stream.mapEffect(
+        Effect.fnUntraced(function*({ encoded, letter, readable }): Effect.fn.Return<EncodedAddition, DocketError> {
+          const redrive = encoded.generation
+          if (map !== undefined) {
+            const given = { key: encoded.key }
+            const repaired = yield* client.encode("Docket.redrive", granted, task, map(letter as DeadLetter<T>), given) // as above
+            return { ...repaired, redrive }
+          }
+          const { lane, priority, retention } = options_.resolved(granted.task)
+          return {
+            task: task._tag,
+            version: encoded.version,
+            key: encoded.key,
+            payload: encoded.payload,
+            due: { after: 0 },
+            onExisting: "keep",
+            lane,
+            // a function can be asked about a payload that decodes, and about no other
+            priority: typeof priority === "number" ? priority : readable ? priority(letter.payload as never) : 0,
+            retention,
+            redrive
+          }
+        })
+      ),
       Stream.grouped(500),
       Stream.mapEffect((additions) => docket.addEncoded(additions, { atomic: false })),
       Stream.runFold(() => 0, (count, added) => count + added.filter((one) => one.disposition === "Added").length)

@@ -452,6 +452,29 @@ describe("Dead letters", () => {
       assert.deepStrictEqual(yield* ids, [1, 3])
     }).pipe(Effect.provide(layer)))
 
+  it.effect("run by the priority of the repaired payload", () => {
+    const order: Array<number> = []
+    class Ranked extends Task.make("Ranked", {
+      payload: { rank: Schema.Int },
+      error: Schema.String,
+      priority: ({ rank }) => rank
+    }) {}
+    const group = TaskGroup.make(Ranked)
+    return Effect.gen(function*() {
+      yield* Docket.addAll([[Ranked, { rank: 1 }], [Ranked, { rank: 2 }], [Ranked, { rank: 3 }]])
+      yield* DocketTest.drain(group, { concurrency: 1 })
+      order.length = 0
+      yield* Docket.redrive(Ranked, { map: ({ payload }) => ({ rank: 10 - payload.rank }) })
+      yield* DocketTest.drain(group, { concurrency: 1 })
+      assert.deepStrictEqual(order, [9, 8, 7])
+    }).pipe(Effect.provide(
+      Layer.mergeAll(
+        Ranked.toLayer(({ rank }) => Effect.andThen(Effect.sync(() => order.push(rank)), Effect.fail("no"))),
+        group.client
+      ).pipe(Layer.provideMerge(DocketTest.layer))
+    ))
+  })
+
   it.effect("whose repaired payload does not fit are left where they are", () =>
     Effect.gen(function*() {
       yield* failThree
