@@ -392,6 +392,18 @@ describe("Docket.get", () => {
     }))
 })
 
+describe("Keys by field", () => {
+  class Named extends Task.make("Named", { payload: { name: Schema.NullOr(Schema.String) }, key: ["name"] }) {}
+
+  it.effect("are different for different payloads: nothing and its name, names that are not well-formed", () =>
+    Effect.gen(function*() {
+      const names = [null, "null", "%null", "\udcfe", "\udcff", "\ufffd", "", "a/b", "a%2Fb"]
+      const runs = yield* Docket.addAll(names.map((name) => [Named, { name }] as const))
+      assert.strictEqual(new Set(runs.map(({ key }) => key)).size, names.length)
+      assert.deepStrictEqual(runs.map(({ disposition }) => disposition), names.map(() => "Added"))
+    }).pipe(Effect.provide(Named.client.pipe(Layer.provideMerge(DocketTest.layer)))))
+})
+
 describe("Dead letters", () => {
   const failThree = Effect.gen(function*() {
     yield* Docket.addAll([

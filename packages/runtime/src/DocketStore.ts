@@ -38,7 +38,7 @@ export interface Claim extends Fence {
   readonly payload: string
   /** Which attempt this is, from 1. */
   readonly attempt: number
-  /** How many claims of this run ended because their lease ran out. */
+  /** How many claims ended because their lease ran out, since an attempt of this run settled. */
   readonly lost: number
   /** What `Change.failures` said last. */
   readonly failures: string | undefined

@@ -42,6 +42,21 @@ const named = (name: string) => DocketStore.use((store) => store.docket({ name, 
 const provided = Effect.provide(MemoryStore.layer.pipe(Layer.provideMerge(testClock.layer)))
 
 describe("memory store", () => {
+  it.effect("wakes one worker for a run, and nobody for its end", () =>
+    Effect.gen(function*() {
+      const store = yield* named("wakes")
+      let wakes = 0
+      const workers = yield* Effect.forEach(Array.from({ length: 20 }, (_, n) => `w${n}`), (worker) =>
+        attachTo(store, { worker, onWake: () => wakes++ }))
+      yield* Effect.forEach(workers, (worker) =>
+        worker.turn({ capacity: 1 }))
+      for (let n = 0; n < 10; n++) {
+        yield* store.add([addition(`k${n}`)], { atomic: true })
+        yield* workers[0]!.complete((yield* workers[0]!.claim(1))[0]!)
+      }
+      assert.isAtMost(wakes, 10)
+    }).pipe(Effect.scoped, provided))
+
   it.effect("has a timer for the earliest of what is scheduled, leased and kept, and none otherwise", () =>
     Effect.gen(function*() {
       const store = yield* named("timers")

@@ -2,8 +2,7 @@
  * What the seam means, as a function of state and command: a store is compared with it, command by command.
  *
  * It has one task per way of being served: two workers serve "a", one serves "b", nobody serves "c". A payload is its
- * field `n`, a token is the number of the claim. Runs that were given back go before all others, in any order among
- * themselves: there it follows the store (`prefer`).
+ * field `n`, a token is the number of the claim. Runs that were given back keep their place before later arrivals.
  */
 import type { Docket } from "@effect-docket/dsl"
 import type { Change, Renewed, Settled } from "../src/DocketStore.ts"
@@ -135,8 +134,8 @@ export const isStruck = ({ now, strikes }: State, { n, task }: Pick<Run, "n" | "
     (strike.until === undefined || strike.until > now)
   )
 
-/** Answers a command. `prefer`: the order in which the store claimed. */
-export const step = (before: State, command: Command, prefer: ReadonlyArray<string> = []): [State, Answer] => {
+/** Answers a command. */
+export const step = (before: State, command: Command): [State, Answer] => {
   const state: State = {
     ...before,
     runs: new Map(before.runs),
@@ -164,8 +163,7 @@ export const step = (before: State, command: Command, prefer: ReadonlyArray<stri
     const settled = move(run, transition, to, { until, outcome, outcomeGeneration: run.generation })
     if (retention === 0) move(settled, "forget", "None")
   }
-  const giveBack = (run: Run, transition: Transition, changes: Partial<Run>) =>
-    move(run, transition, "Ready", { ...changes, arrival: 0 })
+  const giveBack = (run: Run, transition: Transition, changes: Partial<Run>) => move(run, transition, "Ready", changes)
   const struckOutcome = { _tag: "Struck", reason: "struck" } as const
 
   const add = ({ after, key, onExisting, redrive, ...rest }: Addition): Answer => {
@@ -231,16 +229,15 @@ export const step = (before: State, command: Command, prefer: ReadonlyArray<stri
         return "Applied"
     }
     if (run.cancelling) settle(settled, "abort", "Cancelled", { _tag: "Cancelled" })
-    else if (change._tag === "Retry") place(settled, "retry", change.after, { failures: change.failures })
-    else if (change._tag === "Snooze") place(settled, "snooze", change.after, { attempt: run.attempt - 1 })
+    else if (change._tag === "Retry") place(settled, "retry", change.after, { failures: change.failures, lost: 0 })
+    else if (change._tag === "Snooze") place(settled, "snooze", change.after, { attempt: run.attempt - 1, lost: 0 })
     else giveBack(settled, "release", { attempt: run.attempt - 1 })
     return "Applied"
   }
 
   const claim = (worker: number, capacity: number): ReadonlyArray<number> => {
     const claimed: Array<number> = []
-    const place = (key: string) => prefer.includes(key) ? prefer.indexOf(key) : Infinity
-    const rank = (run: Run) => [-run.priority, run.arrival, run.arrival === 0 ? place(run.key) : 0]
+    const rank = (run: Run) => [-run.priority, run.arrival]
     while (claimed.length < capacity) {
       const [first] = Array.from(runs.values())
         .filter(({ state: at, task }) =>

@@ -7,7 +7,7 @@
  *
  * | Key | Type | Holds | Lives |
  * |---|---|---|---|
- * | `meta` | hash | sequence, front, tokens, format | for ever |
+ * | `meta` | hash | sequence, tokens, format | for ever |
  * | `runs` | hash | the record of each pending and running run: the truth | its fields, while pending or running |
  * | `notes` | hash | failures, progress and trace of those that have any | like `runs` |
  * | `counts` | hash | how many are scheduled, ready and running, per group | for ever |
@@ -15,7 +15,7 @@
  * | `workers` | hash | attached workers: what they serve, until when they were heard | a day after the last |
  * | `watch` | string | somebody listens to events | half a minute |
  * | `g:<group>:ready` | list | ready runs of priority 0, `arrival:key` | while there are any |
- * | `g:<group>:prio` | sorted set | ready runs of other priorities | while there are any |
+ * | `g:<group>:prio` | sorted set | ready runs of other priorities, and those given back | while there are any |
  * | `g:<group>:due` | sorted set | scheduled runs by due time | while there are any |
  * | `g:<group>:lease` | sorted set | running runs by the end of their lease | while there are any |
  * | `g:<group>:wake` | list | a token for one idle worker | a minute |

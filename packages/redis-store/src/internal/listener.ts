@@ -20,15 +20,8 @@ const watchMillis = 30_000
 
 const again = Duration.seconds(2)
 
-interface Message {
-  readonly stored: DocketStore.StoredEvent | undefined
-  readonly key: string
-  readonly generation: number
-  /** The run is gone without an outcome. */
-  readonly gone: boolean
-}
-
-const readEvent = (bytes: Buffer): Message => {
+/** Reads a message; an event that this version does not know is left out. */
+const readEvent = (bytes: Buffer): DocketStore.StoredEvent | undefined => {
   const [group = "", key = "", generation, tag = "", at, a = "", b = "", c = ""] = readTexts(bytes)
   const { task } = parseGroup(group)
   const event = ((): Docket.EncodedEvent | undefined => {
@@ -51,12 +44,7 @@ const readEvent = (bytes: Buffer): Message => {
         return undefined
     }
   })()
-  return {
-    stored: event === undefined ? undefined : { task, key, generation: Number(generation), event },
-    key,
-    generation: Number(generation),
-    gone: tag === "Gone"
-  }
+  return event === undefined ? undefined : { task, key, generation: Number(generation), event }
 }
 
 /** Listens for a docket. */
@@ -64,7 +52,7 @@ export class Listener {
   readonly #connection: Connection
   readonly #client: Client
   readonly #keys: Keys
-  readonly #listeners = new Set<(message: Message) => void>()
+  readonly #listeners = new Set<(event: DocketStore.StoredEvent) => void>()
   readonly #onCancel = new Set<(token: string) => void>()
   #subscribed: Promise<unknown> | undefined = undefined
 
@@ -77,9 +65,9 @@ export class Listener {
         for (const tell of this.#onCancel) tell(bytes.toString())
         return
       }
-      if (this.#listeners.size === 0) return
-      const message = readEvent(bytes)
-      for (const tell of this.#listeners) tell(message)
+      const event = this.#listeners.size === 0 ? undefined : readEvent(bytes)
+      if (event === undefined) return
+      for (const tell of this.#listeners) tell(event)
     })
   }
 
@@ -104,7 +92,7 @@ export class Listener {
   }
 
   /** Listens in a scope; the scripts publish when this has returned. */
-  listen(tell: (message: Message) => void): Effect.Effect<void, DocketError.DocketError, Scope.Scope> {
+  listen(tell: (event: DocketStore.StoredEvent) => void): Effect.Effect<void, DocketError.DocketError, Scope.Scope> {
     return Effect.acquireRelease(
       Effect.sync(() => {
         this.#listeners.add(tell)
@@ -129,8 +117,8 @@ export class Listener {
     return Effect.gen({ self: this }, function*() {
       const queue = yield* Queue.unbounded<DocketStore.StoredEvent>()
       yield* Effect.addFinalizer(() => Queue.shutdown(queue))
-      yield* this.listen(({ key: of, stored }) => {
-        if (stored !== undefined && (key === undefined || key === of)) Queue.offerUnsafe(queue, stored)
+      yield* this.listen((event) => {
+        if (key === undefined || key === event.key) Queue.offerUnsafe(queue, event)
       })
       return queue
     })
@@ -144,13 +132,9 @@ export class Listener {
   ): Effect.Effect<Docket.EncodedOutcome, DocketError.DocketError> {
     return Effect.scoped(Effect.gen({ self: this }, function*() {
       const told = Deferred.makeUnsafe<Docket.EncodedOutcome>()
-      yield* this.listen((message) => {
-        if (message.key !== key) return
-        const event = message.stored?.event
-        if (message.gone) Deferred.doneUnsafe(told, Effect.succeed({ _tag: "Gone" }))
-        else if (event?._tag === "Finished" && message.generation >= generation) {
-          Deferred.doneUnsafe(told, Effect.succeed(event.outcome))
-        }
+      yield* this.listen(({ event, generation: of, key: whose }) => {
+        if (whose !== key || event._tag !== "Finished" || of < generation) return
+        Deferred.doneUnsafe(told, Effect.succeed(event.outcome))
       })
       while (true) {
         const found = yield* look

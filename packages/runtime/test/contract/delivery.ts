@@ -1,10 +1,11 @@
 /**
  * Delivery, leases, workers.
  */
-import { Docket, Execution, Task, TaskGroup } from "@effect-docket/dsl"
+import { Docket, type DocketError, Execution, Task, TaskGroup } from "@effect-docket/dsl"
 import { assert } from "@effect/vitest"
 import { Clock, DateTime, Deferred, Effect, Fiber, Layer, Random, Schema, Scope } from "effect"
 import type { StoredDocket } from "../../src/DocketStore.ts"
+import * as Worker from "../../src/Worker.ts"
 import {
   type Kit,
   live,
@@ -287,6 +288,59 @@ export const delivery = ({ drain, eventually, pass, passing, test }: Kit): void 
       assert.strictEqual(claim.key, "soon")
       assert.isAtLeast(claim.startedAt, due)
     }), { running: 1, pending: 1 })
+
+  test(
+    "runs that were given back, by a lease or by their worker → before later arrivals, in their own order",
+    () =>
+      Effect.gen(function*() {
+        const store = yield* stored
+        const keys = ["a", "b", "c", "d"]
+        yield* store.add(keys.map((key) => addition(key)), { atomic: true })
+        const worker = yield* attach()
+        const claims = yield* worker.claim(4)
+        yield* add("later")
+        for (const index of [2, 0, 3, 1]) yield* worker.settle(claims[index]!, { _tag: "Released" })
+        const silent = yield* attach({ worker: "silent", lease: shortLease })
+        assert.deepStrictEqual((yield* silent.claim(4)).map((claim) => claim.key), keys)
+        yield* add("latest")
+        yield* pass(shortLease)
+        const again = yield* worker.claim()
+        assert.deepStrictEqual(again.map((claim) => claim.key), [...keys, "later", "latest"])
+        assert.deepStrictEqual(again.map((claim) => claim.lost), [1, 1, 1, 1, 0, 0])
+        // an attempt that settles ends the count
+        yield* worker.settle(again[0]!, { _tag: "Retry", after: 0, exit: failure, failures: "1" })
+        yield* worker.settle(again[1]!, { _tag: "Snooze", after: 0 })
+        assert.deepStrictEqual((yield* worker.claim()).map((claim) => [claim.key, claim.lost]), [["a", 0], ["b", 0]])
+      }),
+    { running: 6 }
+  )
+
+  const ends: ReadonlyArray<
+    readonly [string, (store: StoredDocket) => Effect.Effect<unknown, DocketError.DocketError>]
+  > = [
+    ["cleared", (store) => store.clear],
+    ["cancelled", (store) => store.cancel("k")],
+    [
+      "moved to a lane of others",
+      (store) =>
+        store.add([addition("k", { task: "Work", lane: "other", onExisting: "replace", due: { after: longLease } })], {
+          atomic: true
+        })
+    ]
+  ]
+  for (const [name, end] of ends) {
+    test(`a worker that runs until it is idle → ends when the last run is ${name}`, () =>
+      Effect.gen(function*() {
+        const store = yield* stored
+        yield* Docket.add(Work, { n: 1 }, { key: "k", after: longLease })
+        const working = yield* Effect.forkChild(Worker.runUntilIdle(Works), { startImmediately: true })
+        yield* pass(20)
+        assert.isUndefined(working.pollUnsafe())
+        yield* end(store)
+        assert.deepStrictEqual(yield* passing(Fiber.join(working)), { succeeded: 0, failed: 0, retried: 0 })
+        yield* store.clear
+      }).pipe(Effect.provide(noting([]))))
+  }
 
   test("a worker that leaves hands on what it was woken for", () =>
     Effect.gen(function*() {

@@ -148,7 +148,12 @@ export const operating = ({ test }: Kit): void => {
   test("a handle of a cleared run → Gone, and its key is free", () =>
     Effect.gen(function*() {
       const first = yield* Docket.add(Work, { n: 1 }, { key: "k" })
+      const changes = yield* Effect.forkChild(Stream.runCollect(first.changes), { startImmediately: true })
       yield* Docket.clear
+      // however early it was cleared: the stream ends, with the same answer as the handle
+      const last = (yield* Fiber.join(changes)).at(-1)
+      assert.strictEqual(last?._tag, "Finished")
+      assert.deepStrictEqual(last?._tag === "Finished" && last.exit, yield* Effect.exit(first.await))
       const again = yield* Docket.add(Work, { n: 2 }, { key: "k", after: longLease })
       assert.strictEqual(again.disposition, "Added")
       assert.isAtLeast(DateTime.toEpochMillis(again.scheduledAt), DateTime.toEpochMillis(first.scheduledAt) + longLease)

@@ -68,6 +68,34 @@ export const outages = ({ passing, test }: Kit): void => {
     ))
   })
 
+  test("a claim is lost while its body runs → the body is interrupted, its slot free: the run is taken over, another starts", () => {
+    const started: Array<number> = []
+    let lost = false
+    const engine = wrapped((store) => ({
+      ...store,
+      attach: (options) =>
+        Effect.map(store.attach(options), (session) => ({
+          ...session,
+          renew: (claims) => {
+            if (lost) return session.renew(claims)
+            lost = true
+            return Effect.succeed(claims.map(() => "Lost" as const))
+          }
+        }))
+    }))
+    return Effect.gen(function*() {
+      yield* start(Works, { lease: 300, lanes: { default: 1 } })
+      const runs = yield* Docket.addAll([[Work, { n: 1 }], [Work, { n: 2 }, { after: 400 }]])
+      assert.deepStrictEqual(yield* passing(Effect.forEach(runs, (run) => run.await)), [1, 2])
+      assert.deepStrictEqual(started.toSorted(), [1, 1, 2])
+    }).pipe(Effect.provide(
+      live(Work, ({ n }) => {
+        started.push(n)
+        return n === 1 && started.length === 1 ? Effect.never : Effect.succeed(n)
+      }).pipe(Layer.provideMerge(engine))
+    ))
+  })
+
   test("turns fail for a while → the worker says so once, goes on when the store is back; nothing lost or doubled", () => {
     const seen: Array<number> = []
     let failures = 0

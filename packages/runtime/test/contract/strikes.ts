@@ -138,6 +138,22 @@ export const strikes = ({ drain, isLive, pass, test }: Kit): void => {
     })
   }
 
+  test("a bigint strike and a text that an older version stored → it matches nothing, and nobody stops", () =>
+    Effect.gen(function*() {
+      const store = yield* stored
+      for (
+        const [operator, values] of [["greaterThan", ["9"]], ["lessThan", ["99"]], ["between", ["9", "99"]]] as const
+      ) {
+        const where = [{ field: "cents", operator, values, bigint: true }]
+        yield* store.strike({ task: "T", where, reason: "", until: undefined })
+      }
+      assert.strictEqual((yield* add("k", { payload: "{\"cents\":\"12.50\"}" })).disposition, "Added")
+      assert.strictEqual((yield* add("struck", { payload: "{\"cents\":\"12\"}" })).disposition, "Struck")
+      assert.strictEqual((yield* store.explain("k"))._tag, "NoWorker")
+      const worker = yield* attach()
+      yield* worker.complete(yield* worker.claimOne)
+    }))
+
   test("whole task struck, then one value struck and restored → still wholly struck", () =>
     Effect.gen(function*() {
       yield* Docket.strike(Work)

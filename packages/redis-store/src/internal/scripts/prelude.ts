@@ -21,15 +21,15 @@ for i = 1, tonumber(ARGV[3]) do
   local k = 7 + (i - 1) * 6
   local id = ARGV[3 + i]
   local g = { id = id, ready = KEYS[k + 1], prio = KEYS[k + 2], due = KEYS[k + 3], lease = KEYS[k + 4], wake = KEYS[k + 5],
-    failed = KEYS[k + 6], back = {}, front = {}, ranked = {}, dues = {}, undues = {}, leases = {}, unleases = {} }
+    failed = KEYS[k + 6], back = {}, ranked = {}, dues = {}, undues = {}, leases = {}, unleases = {} }
   groups[id] = g
   order[i] = g
 end
 local extra = 7 + #order * 6
 local function arg() at = at + 1; return ARGV[at] end
 
-local meta = redis.call('HMGET', META, 'seq', 'front', 'token')
-local seq, front, token = tonumber(meta[1] or 0), tonumber(meta[2] or 0), tonumber(meta[3] or 0)
+local meta = redis.call('HMGET', META, 'seq', 'token')
+local seq, token = tonumber(meta[1] or 0), tonumber(meta[2] or 0)
 local metaChanged = false
 local watched = redis.call('EXISTS', WATCH) == 1
 
@@ -128,18 +128,17 @@ local function take(r, key)
   end
 end
 
-local function ready(r, key, first)
+-- One that is given back keeps its place before later arrivals: the sorted set has room for it where a list has not.
+local function ready(r, key, back)
   local g = groups[r.gid]
   r.state = READY
   count(r.gid, 'r', 1)
   metaChanged = true
-  if first then front = front - 1; r.arrival = front else seq = seq + 1; r.arrival = seq end
+  if not back then seq = seq + 1; r.arrival = seq end
   local member = str(r.arrival) .. ':' .. key
-  if r.priority ~= 0 then
+  if r.priority ~= 0 or back then
     g.ranked[#g.ranked + 1] = str(r.arrival - r.priority * 1099511627776)
     g.ranked[#g.ranked + 1] = member
-  elseif first then
-    g.front[#g.front + 1] = member
   else
     g.back[#g.back + 1] = member
   end
@@ -172,7 +171,6 @@ local function flushIndexes()
     if #g.undues > 0 then many('ZREM', g.due, g.undues); g.undues = {} end
     if #g.unleases > 0 then many('ZREM', g.lease, g.unleases); g.unleases = {} end
     if #g.back > 0 then many('RPUSH', g.ready, g.back); g.back = {} end
-    if #g.front > 0 then many('LPUSH', g.ready, g.front); g.front = {} end
     if #g.ranked > 0 then many('ZADD', g.prio, g.ranked); g.ranked = {} end
     if #g.leases > 0 then many('ZADD', g.lease, g.leases); g.leases = {} end
     if #g.dues > 0 then
@@ -220,7 +218,7 @@ local function flush()
   for field, n in pairs(counts) do
     if n ~= 0 then redis.call('HINCRBY', COUNTS, field, n) end
   end
-  if metaChanged then redis.call('HSET', META, 'seq', str(seq), 'front', str(front), 'token', str(token)) end
+  if metaChanged then redis.call('HSET', META, 'seq', str(seq), 'token', str(token)) end
 end
 
 local function same(a, b)
@@ -234,9 +232,16 @@ local function lessBig(a, b)
   if #a ~= #b then return (#a < #b) ~= na end
   return (a < b) ~= (na and a ~= b) and a ~= b
 end
+local function integer(v) return type(v) == 'string' and string.match(v, '^%-?%d+$') ~= nil end
+-- The text of an older version of a task may be no integer.
+local function comparable(a, b, bigint)
+  if bigint then return integer(a) and integer(b) end
+  return type(a) == type(b)
+end
 local function less(a, b, bigint)
-  if type(a) == 'number' and type(b) == 'number' then return a < b end
-  if type(a) ~= 'string' or type(b) ~= 'string' then return false end
+  if not comparable(a, b, bigint) then return false end
+  if type(a) == 'number' then return a < b end
+  if type(a) ~= 'string' then return false end
   if bigint then return lessBig(a, b) end
   return a < b
 end
@@ -251,7 +256,7 @@ local function holds(c, value)
   if op == 'not' then return not same(value, values[1]) end
   if op == 'greaterThan' then return less(values[1], value, c.bigint) end
   if op == 'lessThan' then return less(value, values[1], c.bigint) end
-  return type(value) == type(values[1]) and not less(value, values[1], c.bigint) and not less(values[2], value, c.bigint)
+  return comparable(value, values[1], c.bigint) and not less(value, values[1], c.bigint) and not less(values[2], value, c.bigint)
 end
 
 local strikes

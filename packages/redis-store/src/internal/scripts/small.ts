@@ -99,7 +99,7 @@ local function remove(key)
   cache[key] = false
   dirty[key] = true
   removed = removed + 1
-  publish(r, key, 'Gone')
+  publish(r, key, 'Finished', 'Gone', '')
 end
 local dues = redis.call('ZRANGE', g.due, 0, most - 1)
 local members = redis.call('LRANGE', g.ready, 0, most - 1)

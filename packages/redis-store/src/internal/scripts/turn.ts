@@ -91,6 +91,7 @@ for i = 1, n do
     else
       take(r, key)
       r.token, r.worker = 0, ''
+      if change ~= 'Released' then r.lost = 0 end
       if change == 'Retry' then
         setNote(r, key, s.failures, '', note(key)[3])
         publish(r, key, 'Retrying', r.attempt, s.exit, now + s.after)
@@ -215,7 +216,7 @@ local function head(g)
       if p and not valid(g, p) then
         redis.call('ZREM', g.prio, p[3])
         g.rankAt = g.rankAt + 1
-      elseif p and (not e or cache[p[2]].priority > 0) then
+      elseif p and (not e or cache[p[2]].priority > 0 or (cache[p[2]].priority == 0 and p[1] < e[1])) then
         return p, true
       else
         return e, false

@@ -37,8 +37,6 @@ export class MemoryDocket {
   readonly strikes = new Strikes()
   /** Generations and arrivals come from one sequence, so a later generation of a key is always greater. */
   #sequence = 0
-  /** Released and taken-over runs go before all others: their arrivals count down. */
-  #front = 0
   #tokens = 0
   #wakeAt = Infinity
 
@@ -86,7 +84,10 @@ export class MemoryDocket {
     const run = new Run(addition, this.groups.of(addition.task, addition.version, addition.lane), ++this.#sequence, due)
     run.state = replaces ? known.state : "None"
     this.#runs.set(addition.key, run)
-    if (replaces) this.observers.publish(run, { _tag: "Replaced", at: now, due })
+    if (replaces) {
+      this.groups.left(known.group)
+      this.observers.publish(run, { _tag: "Replaced", at: now, due })
+    }
     this.#place(run, replaces ? "replace" : "add", due, now, !replaces)
     return { disposition: replaces ? "Replaced" : "Added", generation: run.generation, due }
   }
@@ -113,7 +114,7 @@ export class MemoryDocket {
       this.#runs.delete(run.key)
       this.observers.publish(run, { _tag: "Finished", at: now, outcome: { _tag: "Gone" } })
       this.observers.tell(run.key, Infinity, { _tag: "Gone" })
-      if (run.group.pending + run.group.running === 0) this.groups.wakeAll(run.group)
+      this.groups.left(run.group)
       count++
     }
     return count
@@ -169,6 +170,7 @@ export class MemoryDocket {
   turn(session: Session, request: TurnRequest): TurnReply {
     const now = this.now
     session.free = 0
+    session.isWatching = false
     const settled = request.settle.map((settlement) => this.#apply(settlement, now))
     this.#advance(now)
     const claimed = request.capacity > 0 ? this.#claim(session, request, now) : []
@@ -201,6 +203,7 @@ export class MemoryDocket {
       running += group.running
       if (except === undefined || !except.has(group.task)) pending += group.pending
     }
+    session.isWatching = pending + running > 0
     return { pending, running, nextDue: this.#schedule.first?.due }
   }
 
@@ -333,6 +336,7 @@ export class MemoryDocket {
     switch (change._tag) {
       case "Retry": {
         run.failures = change.failures
+        run.lost = 0
         const next = now + change.after
         this.observers.publish(run, { _tag: "Retrying", at: now, attempt: run.attempt, exit: change.exit, next })
         this.#place(run, "retry", next, now, false)
@@ -340,6 +344,7 @@ export class MemoryDocket {
       }
       case "Snooze":
         run.attempt--
+        run.lost = 0
         this.#place(run, "snooze", now + change.after, now, true)
         break
       case "Released":
@@ -362,6 +367,7 @@ export class MemoryDocket {
       return
     }
     this.#take(run)
+    this.groups.left(run.group)
     this.#move(run, transition, to)
     this.#conclude(run, { _tag: "Exit", exit }, now)
     run.generation = ++this.#sequence
@@ -417,13 +423,9 @@ export class MemoryDocket {
     this.#move(run, transition, "Ready")
     group.ready++
     const queue = group.queue(run.priority)
-    if (transition === "release" || transition === "takeOver") {
-      run.arrival = --this.#front
-      queue.prepend(run)
-    } else {
-      run.arrival = ++this.#sequence
-      queue.append(run)
-    }
+    // one that is given back keeps its place before later arrivals
+    if (transition !== "release" && transition !== "takeOver") run.arrival = ++this.#sequence
+    queue.insert(run)
     if (this.observers.isListening) this.observers.publish(run, { _tag: "Ready", at: now })
     this.groups.wake(group, 1)
   }
@@ -461,7 +463,7 @@ export class MemoryDocket {
       this.#retentions.add(run, retention, now)
       this.#arm(run.until)
     }
-    if (group.pending + group.running === 0) this.groups.wakeAll(group)
+    this.groups.left(group)
   }
 
   /** Writes the outcome and tells who waits for it. */

@@ -104,9 +104,14 @@ export class Groups {
     }
   }
 
-  /** Nothing of a group is left: a worker that runs until it is idle wants to know. */
-  wakeAll(group: Group): void {
-    for (const session of group.sessions) this.#observers.call(session.options.onWake)
+  /** Something of a group is gone. Workers that wait for the end of it look again when nothing of it runs. */
+  left(group: Group): void {
+    if (group.running > 0) return
+    for (const session of group.sessions) {
+      if (!session.isWatching) continue
+      session.isWatching = false
+      this.#observers.call(session.options.onWake)
+    }
   }
 
   /** Asks the worker of a claim to stop it. */

@@ -71,13 +71,17 @@ export class RunList {
     this.size++
   }
 
-  prepend(run: Run): void {
+  /** Puts a run where its arrival says: last, or, if it was given back, among the few at the front. */
+  insert(run: Run): void {
+    if (this.last === undefined || this.last.arrival < run.arrival) return this.append(run)
+    let after = this.first!
+    while (after.arrival < run.arrival) after = after.next!
     run.list = this
-    run.next = this.first
-    run.previous = undefined
-    if (this.first === undefined) this.last = run
-    else this.first.previous = run
-    this.first = run
+    run.previous = after.previous
+    run.next = after
+    if (after.previous === undefined) this.first = run
+    else after.previous.next = run
+    after.previous = run
     this.size++
   }
 

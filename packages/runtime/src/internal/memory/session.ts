@@ -16,6 +16,8 @@ export class Session {
   room: Map<string, number> | undefined = undefined
   /** Tasks that it leaves alone. */
   except: ReadonlySet<string> | undefined = undefined
+  /** It has nothing to do, and waits for the end of what others do. */
+  isWatching = false
   /** Tokens whose runs somebody asked to cancel since its last turn. */
   cancelled: Array<string> = []
 

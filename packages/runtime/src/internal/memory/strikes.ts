@@ -9,14 +9,17 @@ const idOf = ({ where }: Pick<Docket.EncodedStrike, "where">): string => JSON.st
 
 const isEqual = (a: unknown, b: unknown): boolean => a === b || JSON.stringify(a) === JSON.stringify(b)
 
-const isInteger = (text: string): boolean => /^-?\d+$/.test(text)
+const isInteger = (value: unknown): boolean => typeof value === "string" && /^-?\d+$/.test(value)
+
+// a stored bigint is text, and the text of an older version of a task may be no integer
+const isComparable = (a: unknown, b: unknown, bigint: boolean): boolean =>
+  bigint ? isInteger(a) && isInteger(b) : typeof a === typeof b
 
 const isLess = (a: unknown, b: unknown, bigint: boolean): boolean => {
+  if (!isComparable(a, b, bigint)) return false
   if (typeof a === "number" && typeof b === "number") return a < b
   if (typeof a !== "string" || typeof b !== "string") return false
-  if (!bigint) return a < b
-  // a stored text of an older version may be no integer
-  return isInteger(a) && isInteger(b) && BigInt(a) < BigInt(b)
+  return bigint ? BigInt(a) < BigInt(b) : a < b
 }
 
 /** Whether a condition holds for the JSON form of a field. */
@@ -33,7 +36,8 @@ const holds = ({ bigint, operator, values }: Docket.EncodedCondition, value: unk
       return isLess(value, values[0], bigint)
     case "between":
       // of comparable values: neither below the first nor above the second
-      return typeof value === typeof values[0] && !isLess(value, values[0], bigint) && !isLess(values[1], value, bigint)
+      return isComparable(value, values[0], bigint) && !isLess(value, values[0], bigint) &&
+        !isLess(values[1], value, bigint)
   }
 }
 

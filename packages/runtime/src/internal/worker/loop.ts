@@ -135,7 +135,7 @@ export class Loop implements pipeline.Env {
 
   /** What is left to do for this worker. */
   get outlook(): Effect.Effect<Outlook, DocketError.DocketError> {
-    return Effect.suspend(() => this.#session.outlook(this.#except()))
+    return Effect.suspend(() => Effect.catchDefect(this.#session.outlook(this.#except()), asUnavailable))
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ export class Loop implements pipeline.Env {
         this.#holds.closeUnsafe()
         return Effect.void
       }
-      return Effect.map(this.#session.renew(claims.map(fenceOf)), (answers) => {
+      return Effect.map(Effect.catchDefect(this.#session.renew(claims.map(fenceOf)), asUnavailable), (answers) => {
         for (const [index, answer] of answers.entries()) this.#hear(claims[index]!, answer)
         this.#signal.latch.openUnsafe()
       })
@@ -449,8 +449,11 @@ export class Loop implements pipeline.Env {
     if (answer === "Renewed") return
     if (answer === "Cancelled") return this.#cancel(claim.token)
     const slot = this.#active.get(claim.token)
-    if (slot === undefined) this.#buffer = this.#buffer.filter((buffered) => buffered.token !== claim.token)
-    else if (answer === "Replaced") slot.replaced = true
+    if (slot === undefined) {
+      this.#buffer = this.#buffer.filter((buffered) => buffered.token !== claim.token)
+      // the store does not know that there is room again
+      this.#signal.dirty = true
+    } else if (answer === "Replaced") slot.replaced = true
     else slot.stop("Lost")
   }
 
@@ -490,7 +493,7 @@ export class Loop implements pipeline.Env {
 // a bug of a store must not end its workers: it is said and tried again, like an outage
 const asUnavailable = (cause: unknown) =>
   Effect.fail(
-    new DocketError.DocketError({ operation: "turn", reason: new DocketError.StoreUnavailable({ cause }) })
+    new DocketError.DocketError({ operation: "worker", reason: new DocketError.StoreUnavailable({ cause }) })
   )
 
 const fenceOf = ({ generation, key, token }: Claim) => ({ key, generation, token })

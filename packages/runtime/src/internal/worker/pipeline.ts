@@ -53,25 +53,32 @@ const seedOf = (env: Env, { claim }: Slot): string => `${env.store.name}/${claim
 // admit
 // ---------------------------------------------------------------------------------------------------------------------
 
+const lostReason = ({ claim }: Slot) => new TaskFailure.Lost({ attempts: claim.lost })
+
+/** The failures of a run with the losses since the last of them, each as if it had failed when this claim began. */
+const pastOf = (slot: Slot): Effect.Effect<string | undefined> => {
+  const { claim } = slot
+  if (claim.lost === 0) return Exit.succeed(claim.failures)
+  const { error } = failed(slot, lostReason(slot)) as { readonly error: unknown } // a failure, as `failed` makes it
+  return Effect.map(encodeFailure(slot, error), ({ exit }) => {
+    let past = claim.failures
+    for (let n = 0; n < claim.lost; n++) past = history.append(past, claim.startedAt, exit)
+    return past
+  })
+}
+
 /**
  * Whether a run whose workers disappeared may be tried again: its policy for defects is asked as if each of them had
  * failed, so that a body that kills its process ends as a dead letter. A redelivery itself does not wait.
  */
 const admit = (env: Env, slot: Slot): Effect.Effect<Outcome | undefined> => {
-  const { claim, program } = slot
-  if (claim.lost === 0) return Exit.succeed(undefined)
-  program.metrics("redelivered", 1)
-  const lost = new TaskFailure.TaskFailure({
-    task: claim.task,
-    key: claim.key,
-    reason: new TaskFailure.Lost({ attempts: claim.lost })
-  })
-  return history.read(program.codec, claim.failures).pipe(
-    Effect.flatMap((failures) => {
-      const losses = Array.from({ length: claim.lost }, () => ({ at: claim.startedAt, error: lost }))
-      return retry.decide(program.policies, seedOf(env, slot), [...failures, ...losses])
-    }),
-    Effect.map((verdict) => verdict._tag === "Fail" ? failed(slot, lost.reason, true) : undefined)
+  if (slot.claim.lost === 0) return Exit.succeed(undefined)
+  const { codec, metrics, policies } = slot.program
+  metrics("redelivered", 1)
+  return pastOf(slot).pipe(
+    Effect.flatMap((past) => history.read(codec, past)),
+    Effect.flatMap((failures) => retry.decide(policies, seedOf(env, slot), failures)),
+    Effect.map((verdict) => verdict._tag === "Fail" ? failed(slot, lostReason(slot), true) : undefined)
   )
 }
 
@@ -146,8 +153,7 @@ const completed = (exit: string): Change => ({ _tag: "Completed", exit })
 
 /** What is written for an outcome. A value or an error that its schema refuses is a defect of the handler. */
 const settle = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<Change | undefined> => {
-  const { claim, program } = slot
-  const { codec } = program
+  const { codec } = slot.program
   switch (outcome._tag) {
     case "Lost":
       return Exit.succeed(undefined)
@@ -165,29 +171,35 @@ const settle = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<Change | 
       return Effect.flatMap(encodeFailure(slot, outcome.error), ({ error, exit }) =>
         outcome.final
           ? Effect.succeed<Change>({ _tag: "Failed", exit })
-          : history.read(codec, claim.failures).pipe(
-            Effect.flatMap((failures) =>
-              retry.decide(program.policies, seedOf(env, slot), [...failures, { at: env.storeNow(), error }])
-            ),
-            // a rule of the user that throws, or a schedule that dies
-            Effect.catchCause((cause) =>
-              Effect.as(report("Error", slot, "its retry policy died", cause), { _tag: "Fail" } as const)
-            ),
-            Effect.map((verdict): Change => {
-              switch (verdict._tag) {
-                case "Fail":
-                  return { _tag: "Failed", exit }
-                case "Snooze":
-                  return verdict
-                case "Retry": {
-                  const failures = history.append(claim.failures, env.storeNow(), exit)
-                  return { _tag: "Retry", after: verdict.after, exit, failures }
-                }
-              }
-            })
-          ))
+          : Effect.flatMap(pastOf(slot), (past) => verdictOn(env, slot, past, { at: env.storeNow(), error }, exit)))
   }
 }
+
+/** What the policies of the task say of a failure. */
+const verdictOn = (
+  env: Env,
+  slot: Slot,
+  past: string | undefined,
+  failure: history.Failure,
+  exit: string
+): Effect.Effect<Change> =>
+  history.read(slot.program.codec, past).pipe(
+    Effect.flatMap((failures) => retry.decide(slot.program.policies, seedOf(env, slot), [...failures, failure])),
+    // a rule of the user that throws, or a schedule that dies
+    Effect.catchCause((cause) =>
+      Effect.as(report("Error", slot, "its retry policy died", cause), { _tag: "Fail" } as const)
+    ),
+    Effect.map((verdict): Change => {
+      switch (verdict._tag) {
+        case "Fail":
+          return { _tag: "Failed", exit }
+        case "Snooze":
+          return verdict
+        case "Retry":
+          return { _tag: "Retry", after: verdict.after, exit, failures: history.append(past, failure.at, exit) }
+      }
+    })
+  )
 
 /** The text of an error. What does not encode is replaced by a defect that says so, and that by a text in any case. */
 const encodeFailure = (
