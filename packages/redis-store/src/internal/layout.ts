@@ -162,19 +162,22 @@ export const readOutcome = (tag: string, text: string): Docket.EncodedOutcome =>
   }
 }
 
-/** Reads the latest outcome of a key. */
+/** Reads the latest outcome of a key: what `outcomeOf` of the prelude wrote. */
 export const readDone = (bytes: Buffer): Done => {
-  const [, group = "", state = "", generation, settledAt, attempt, due, tag = "", text = "", payload = ""] = readTexts(
-    bytes
-  )
+  const end = bytes.indexOf(59)
+  const [, generation, settledAt, attempt, due, state = "", tag = "", groupLength, textLength] = bytes
+    .toString("latin1", 0, end)
+    .split(",")
+  const group = end + 1 + Number(groupLength)
+  const text = group + Number(textLength)
   return {
-    group,
+    group: bytes.toString("utf8", end + 1, group),
     state: state as Execution.State, // written by the scripts
     generation: Number(generation),
     settledAt: Number(settledAt),
     attempt: Number(attempt),
     due: Number(due),
-    outcome: readOutcome(tag, text),
-    payload
+    outcome: readOutcome(tag, bytes.toString("utf8", group, text)),
+    payload: bytes.toString("utf8", text)
   }
 }

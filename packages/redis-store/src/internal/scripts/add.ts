@@ -40,7 +40,7 @@ for i = 1, n do
   else
     redrives = redrives + 1
     local done = redis.call('GET', KEYS[extra + redrives])
-    taken = known or not done or textAt(done, 4) ~= redrive
+    taken = known or not done or string.match(done, '^%d+,(%d+)') ~= redrive
   end
   if taken then
     answers[i] = known and 'Existing,' .. str(known.generation) .. ',' .. str(known.due) or 'Existing,0,0'

@@ -33,7 +33,7 @@ local seq, token = tonumber(meta[1] or 0), tonumber(meta[2] or 0)
 local metaChanged = false
 local watched = redis.call('EXISTS', WATCH) == 1
 
-local function str(n) return string.format('%.0f', n) end
+local function str(n) return string.format('%d', n) end
 local function texts(...)
   local out = {}
   for i = 1, select('#', ...) do
@@ -286,6 +286,12 @@ local function struck(task, payload)
   return nil
 end
 
+-- The outcome of a run in one piece: numbers, names and lengths first, then what they measure.
+local function outcomeOf(r, state, tag, text, payload)
+  return string.format('%d,%d,%d,%d,%d,%s,%s,%d,%d;', r.settled, r.generation, now, r.attempt, r.due, state, tag, #r.gid, #text) ..
+    r.gid .. text .. payload
+end
+
 -- Settles a run: its record goes, its outcome stays for its retention.
 local function settle(r, key, done, state, tag, text)
   take(r, key)
@@ -294,7 +300,7 @@ local function settle(r, key, done, state, tag, text)
   if hasNote(r) then notes[key] = { '', '', '', changed = true } end
   local keep = state == 'Failed' and r.keepF or r.keepS
   if keep > 0 then
-    redis.call('SET', done, texts(r.settled, r.gid, state, r.generation, now, r.attempt, r.due, tag, text, state == 'Failed' and r.payload or ''),
+    redis.call('SET', done, outcomeOf(r, state, tag, text, state == 'Failed' and r.payload or ''),
       'PX', str(keep))
     local g = groups[r.gid]
     if state == 'Failed' and g then

@@ -54,7 +54,7 @@ for i = 1, n do
     elseif not r then
       -- it may have settled, and the reply was lost: the outcome remembers its generation
       local v = redis.call('GET', done)
-      answers[i] = v and tonumber(textAt(v, 1)) == s.token and 'D' or 'L'
+      answers[i] = v and tonumber(string.match(v, '^%d+')) == s.token and 'D' or 'L'
     else
       answers[i] = 'L'
     end
@@ -67,7 +67,7 @@ for i = 1, n do
         take(r, key)
         local keep = change == 'Failed' and r.keepF or r.keepS
         if keep > 0 then
-          redis.call('SET', done, texts(r.settled, r.gid, change, r.generation, now, r.attempt, r.due, 'Exit', s.exit, ''), 'PX', str(keep))
+          redis.call('SET', done, outcomeOf(r, change, 'Exit', s.exit, ''), 'PX', str(keep))
         else
           redis.call('DEL', done)
         end
