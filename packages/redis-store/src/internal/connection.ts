@@ -25,6 +25,7 @@ export const script = (lua: string): Script => ({ lua, digest: createHash("sha1"
 export interface Connection {
   /** Runs a command; errors name the operation and the server. */
   readonly use: <A>(operation: string, f: (client: Client) => Promise<A>) => Effect.Effect<A, DocketError.DocketError>
+  /** Calls a script. Texts of its reply are buffers. */
   readonly call: (
     operation: string,
     script: Script,
@@ -101,7 +102,7 @@ export const make = (client: Client, where: string): Effect.Effect<Connection, n
     use: (operation, f) => use(operation, where, () => f(client)),
     call: (operation, { digest, lua }, keys, args) => {
       const call = (command: string, body: string) =>
-        use(operation, where, () => client.call(command, body, keys.length, ...keys, ...args))
+        use(operation, where, () => client.callBuffer(command, [body, keys.length, ...keys, ...args]))
       return Effect.catchIf(call("EVALSHA", digest), isUnknownScript, () => call("EVAL", lua))
     },
     another: (purpose, answerMillis) =>

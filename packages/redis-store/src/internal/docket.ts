@@ -1,37 +1,28 @@
 /**
  * One docket in Redis: the seam of `DocketStore`, an operation a script or a few commands.
  */
-import { type Docket, DocketError } from "@effect-docket/dsl"
+import type { Docket, DocketError } from "@effect-docket/dsl"
 import type { DocketStore } from "@effect-docket/runtime"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import * as additions from "./additions.ts"
 import { type Connection, script } from "./connection.ts"
-import { groupId, type Keys, parseGroup, readDone, readRecord, readTexts, type Record } from "./layout.ts"
+import { type Keys, keysOf, parseGroup, prefixOf, readDone, readRecord, readTexts, type Record } from "./layout.ts"
 import type { Listener } from "./listener.ts"
-import { add } from "./scripts/add.ts"
 import { cancel, clear, progress, strikeOf } from "./scripts/small.ts"
 import { attach, isServed, type Registered, registered } from "./session.ts"
 
 const scripts = {
-  add: script(add),
   cancel: script(cancel),
   clear: script(clear),
   progress: script(progress),
   strikeOf: script(strikeOf)
 }
 
-// Additions of one script call: 500 take about two milliseconds of the server.
-const chunk = 500
-
 // Runs of a page of a snapshot, of dead letters, and of what `clear` removes at a time.
 const page = 500
-
-interface Kind {
-  readonly index: number
-  readonly args: ReadonlyArray<string | number>
-}
 
 /** Everything of an open docket. */
 export interface Env {
@@ -40,65 +31,6 @@ export interface Env {
   readonly connection: Connection
   readonly listener: Listener
 }
-
-const dueOf = (due: Docket.Due): string => "at" in due ? `at${due.at}` : `in${due.after}`
-
-/** The arguments that every script begins with, after its keys. */
-export const prefixOf = (keys: Keys, groups: ReadonlyArray<string>): ReadonlyArray<string | number> => [
-  keys.events,
-  keys.cancels,
-  groups.length,
-  ...groups
-]
-
-/** The keys that every script begins with. */
-export const keysOf = (keys: Keys, groups: ReadonlyArray<string>): ReadonlyArray<string> => [
-  ...keys.base,
-  ...groups.flatMap((group) => keys.group(group))
-]
-
-const addChunk = Effect.fnUntraced(function*(
-  { connection, keys }: Env,
-  additions: ReadonlyArray<Docket.EncodedAddition>
-): Effect.fn.Return<ReadonlyArray<Docket.EncodedAdded>, DocketError.DocketError> {
-  const groups = new Map<string, string>()
-  const kinds = new Map<string, Kind>()
-  const args: Array<string | number> = []
-  const redriven: Array<string> = []
-  for (const { due, key, lane, onExisting, payload, priority, redrive, retention, task, trace, version } of additions) {
-    const group = groupId(task, version, lane)
-    groups.set(group, group)
-    const kindArgs = [group, task, onExisting, priority, retention.success, retention.failure]
-    const id = kindArgs.join("\n")
-    let kind = kinds.get(id)
-    if (kind === undefined) kinds.set(id, kind = { index: kinds.size + 1, args: kindArgs })
-    if (redrive !== undefined) redriven.push(keys.done(key))
-    args.push(key, payload, dueOf(due), kind.index, trace === undefined ? "" : JSON.stringify(trace), redrive ?? "")
-  }
-  const ids = Array.from(groups.values())
-  const reply = yield* connection.call("add", scripts.add, [...keysOf(keys, ids), ...redriven], [
-    ...prefixOf(keys, ids),
-    kinds.size,
-    ...Array.from(kinds.values()).flatMap((kind) => kind.args),
-    additions.length,
-    ...args
-  ])
-  const [text = "", ...reasons] = reply as ReadonlyArray<string> // what the script replies
-  if (text === "taken") {
-    return yield* new DocketError.DocketError({
-      operation: "add",
-      reason: new DocketError.KeyExists({ key: reasons[0]! })
-    })
-  }
-  let struck = 0
-  return text.split(";").map((answer): Docket.EncodedAdded => {
-    const [disposition, generation, due] = answer.split(",")
-    const added = { generation: Number(generation), due: Number(due) }
-    return disposition === "Struck"
-      ? { ...added, disposition, reason: reasons[struck++] }
-      : { ...added, disposition: disposition as Docket.EncodedAdded["disposition"] } // what the script replies
-  })
-})
 
 const readAll = Effect.fnUntraced(function*({ connection, keys }: Env, key: string) {
   const [run, note, done] = yield* connection.use(
@@ -170,9 +102,13 @@ const explainWith = Effect.fnUntraced(function*(
     ...prefixOf(keys, []),
     task,
     run.payload
-  ])) as ReadonlyArray<string> // what the script replies
+  ])) as ReadonlyArray<Buffer> // what the script replies
   if (reason !== undefined) {
-    return { _tag: "Struck", reason, until: until === "" ? Option.none() : Option.some(time(Number(until))) }
+    return {
+      _tag: "Struck",
+      reason: reason.toString(),
+      until: until!.length === 0 ? Option.none() : Option.some(time(Number(until)))
+    }
   }
   if (run.state === "Scheduled") {
     return note === null || readTexts(note)[0] === ""
@@ -334,6 +270,7 @@ const clearAll = Effect.fnUntraced(function*(env: Env) {
 /** The docket of an environment. */
 export const make = (env: Env): DocketStore.StoredDocket => {
   const { connection, keys, listener } = env
+  const add = additions.make(connection, keys)
   const outcome = (key: string, generation: number) =>
     Effect.map(readAll(env, key), ({ done, run }): Docket.EncodedOutcome | undefined => {
       if (done !== undefined && done.generation >= generation) return done.outcome
@@ -341,13 +278,7 @@ export const make = (env: Env): DocketStore.StoredDocket => {
     })
   return {
     name: env.name,
-    add: (additions, { atomic }) =>
-      atomic || additions.length <= chunk
-        ? addChunk(env, additions)
-        : Effect.map(
-          Effect.forEach(chunks(additions), (part) => addChunk(env, part)),
-          (parts) => parts.flat()
-        ),
+    add: (batch, { atomic }) => add(batch, atomic),
     cancel: (key) => cancelWith(env, key),
     get: Effect.fnUntraced(function*(key) {
       const { done, note, run } = yield* readAll(env, key)
@@ -424,6 +355,3 @@ export const make = (env: Env): DocketStore.StoredDocket => {
     attach: (options) => attach(env, options)
   }
 }
-
-const chunks = <A>(all: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
-  Array.from({ length: Math.ceil(all.length / chunk) }, (_, index) => all.slice(index * chunk, (index + 1) * chunk))

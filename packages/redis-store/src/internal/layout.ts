@@ -14,7 +14,7 @@
  * | `strikes`, `pauses` | hash | what an operator has said | until it is undone |
  * | `workers` | hash | attached workers: what they serve, until when they were heard | a day after the last |
  * | `watch` | string | somebody listens to events | half a minute |
- * | `g:<group>:ready` | list | ready runs of priority 0, `arrival:key` | while there are any |
+ * | `g:<group>:ready` | list | ready runs of priority 0, in order of arrival | while there are any |
  * | `g:<group>:prio` | sorted set | ready runs of other priorities, and those given back | while there are any |
  * | `g:<group>:due` | sorted set | scheduled runs by due time | while there are any |
  * | `g:<group>:lease` | sorted set | running runs by the end of their lease | while there are any |
@@ -22,7 +22,8 @@
  * | `done:<key>` | string | the latest outcome of a key | its retention |
  * | `failed:<task>` | sorted set | keys of failed runs by time | the retention of the latest |
  *
- * Entries of the indexes that do not agree with the record of their run are skipped and removed.
+ * Entries of the indexes that do not agree with the record of their run are skipped and removed. One of `ready` and `prio` is
+ * the arrival of a run (8 bytes) and its key, one of `due` its generation and its key.
  */
 import type { Docket, Execution } from "@effect-docket/dsl"
 
@@ -33,10 +34,30 @@ export const format = "1"
 export const groupId = (task: string, version: number, lane: string): string =>
   `${version}/${encodeURIComponent(lane)}/${encodeURIComponent(task)}`
 
-/** What `groupId` was made of. */
-export const parseGroup = (id: string): { readonly task: string; readonly version: number; readonly lane: string } => {
+/** What a group is of. */
+export interface Group {
+  readonly task: string
+  readonly version: number
+  readonly lane: string
+}
+
+const parse = (id: string): Group => {
   const [version = "0", lane = "", task = ""] = id.split("/")
   return { task: decodeURIComponent(task), version: Number(version), lane: decodeURIComponent(lane) }
+}
+
+// a process meets few groups, and each of them with every run
+const parsed = new Map<string, Group>()
+const mostParsed = 10_000
+
+/** What `groupId` was made of. */
+export const parseGroup = (id: string): Group => {
+  let group = parsed.get(id)
+  if (group === undefined) {
+    if (parsed.size === mostParsed) parsed.clear()
+    parsed.set(id, group = parse(id))
+  }
+  return group
 }
 
 /** The keys of a docket. */
@@ -90,12 +111,36 @@ export const makeKeys = (prefix: string, name: string): Keys => {
   }
 }
 
-const states: ReadonlyArray<Execution.State> = ["Scheduled", "Ready", "Running"]
+/** The keys that every script begins with. */
+export const keysOf = (keys: Keys, groups: ReadonlyArray<string>): ReadonlyArray<string> => [
+  ...keys.base,
+  ...groups.flatMap((group) => keys.group(group))
+]
+
+/** The arguments that every script begins with, after its keys. */
+export const prefixOf = (keys: Keys, groups: ReadonlyArray<string>): ReadonlyArray<string | number> => [
+  keys.events,
+  keys.cancels,
+  groups.length,
+  ...groups
+]
+
+const states: ReadonlyArray<Execution.State> = [
+  "Scheduled",
+  "Ready",
+  "Running",
+  "Completed",
+  "Failed",
+  "Cancelled",
+  "Skipped"
+]
 
 /** The record of a pending or running run, as far as readers need it. */
 export interface Record {
   readonly state: Execution.State
   readonly attempt: number
+  readonly lost: number
+  readonly token: number
   readonly generation: number
   readonly due: number
   readonly startedAt: number
@@ -104,21 +149,21 @@ export interface Record {
   readonly payload: string
 }
 
-/** Reads a record: the header that `prelude.ts` packs, then group, worker and payload. */
+/** Reads a record: the numbers that `prelude.ts` packs, then group, payload and worker. */
 export const readRecord = (bytes: Buffer): Record => {
-  const groupLength = bytes.readUInt16BE(86)
-  const workerLength = bytes.readUInt16BE(88)
-  const group = 90 + groupLength
-  const worker = group + workerLength
+  const payload = 86 + bytes.readUInt16BE(84)
+  const worker = bytes.length - bytes.readUInt16BE(34)
   return {
     state: states[bytes[0]! - 1]!,
     attempt: bytes.readUInt32BE(2),
-    generation: bytes.readDoubleBE(14),
-    due: bytes.readDoubleBE(30),
-    startedAt: bytes.readDoubleBE(54),
-    group: bytes.toString("utf8", 90, group),
-    worker: bytes.toString("utf8", group, worker),
-    payload: bytes.toString("utf8", worker)
+    lost: bytes.readUInt32BE(6),
+    token: bytes.readDoubleBE(10),
+    startedAt: bytes.readDoubleBE(26),
+    due: bytes.readDoubleBE(44),
+    generation: bytes.readDoubleBE(52),
+    group: bytes.toString("utf8", 86, payload),
+    payload: bytes.toString("utf8", payload, worker),
+    worker: bytes.toString("utf8", worker)
   }
 }
 
@@ -162,22 +207,39 @@ export const readOutcome = (tag: string, text: string): Docket.EncodedOutcome =>
   }
 }
 
+const outcomeTags = ["Exit", "Struck", "Cancelled"]
+
 /** Reads the latest outcome of a key: what `outcomeOf` of the prelude wrote. */
 export const readDone = (bytes: Buffer): Done => {
-  const end = bytes.indexOf(59)
-  const [, generation, settledAt, attempt, due, state = "", tag = "", groupLength, textLength] = bytes
-    .toString("latin1", 0, end)
-    .split(",")
-  const group = end + 1 + Number(groupLength)
-  const text = group + Number(textLength)
+  const text = 44 + bytes.readUInt16BE(38)
+  const payload = text + bytes.readUInt32BE(40)
   return {
-    group: bytes.toString("utf8", end + 1, group),
-    state: state as Execution.State, // written by the scripts
-    generation: Number(generation),
-    settledAt: Number(settledAt),
-    attempt: Number(attempt),
-    due: Number(due),
-    outcome: readOutcome(tag, bytes.toString("utf8", group, text)),
-    payload: bytes.toString("utf8", text)
+    state: states[bytes[0]! - 1]!,
+    generation: bytes.readDoubleBE(10),
+    settledAt: bytes.readDoubleBE(18),
+    attempt: bytes.readUInt32BE(26),
+    due: bytes.readDoubleBE(30),
+    group: bytes.toString("utf8", 44, text),
+    outcome: readOutcome(outcomeTags[bytes[1]! - 1]!, bytes.toString("utf8", text, payload)),
+    payload: bytes.toString("utf8", payload)
   }
+}
+
+const added: ReadonlyArray<Docket.EncodedAdded["disposition"]> = ["Added", "Existing", "Replaced", "Struck"]
+
+/** Reads what became of additions. */
+export const readAdded = (bytes: Buffer, reasons: ReadonlyArray<Buffer>): ReadonlyArray<Docket.EncodedAdded> => {
+  const all: Array<Docket.EncodedAdded> = []
+  let struck = 0
+  for (let at = 0; at < bytes.length; at += 17) {
+    const disposition = added[bytes[at]! - 1]!
+    const generation = bytes.readDoubleBE(at + 1)
+    const due = bytes.readDoubleBE(at + 9)
+    all.push(
+      disposition === "Struck"
+        ? { disposition, generation, due, reason: reasons[struck++]!.toString() }
+        : { disposition, generation, due }
+    )
+  }
+  return all
 }

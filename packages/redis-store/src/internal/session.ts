@@ -15,10 +15,9 @@ import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import { type Client, script } from "./connection.ts"
 import type { Env } from "./docket.ts"
-import { keysOf, prefixOf } from "./docket.ts"
-import { groupId, parseGroup } from "./layout.ts"
+import { groupId, keysOf, parseGroup, prefixOf, readRecord, readTexts } from "./layout.ts"
 import { renew } from "./scripts/small.ts"
-import { turn } from "./scripts/turn.ts"
+import { batch, turn } from "./scripts/turn.ts"
 
 const scripts = { turn: script(turn), renew: script(renew) }
 
@@ -59,12 +58,11 @@ const serverTime = (client: Client): Promise<number> =>
     Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
   )
 
-/** Arguments of a settlement after its fence, and the group that it leads to. */
+/** Arguments of a change, and the group that it leads to. */
 const changeArgs = (
-  settlement: DocketStore.Settlement,
+  { change, successor }: DocketStore.Settlement,
   group: string
 ): { readonly args: ReadonlyArray<string | number>; readonly to: string } => {
-  const { change, successor } = settlement
   switch (change._tag) {
     case "Completed":
     case "Failed": {
@@ -84,11 +82,42 @@ const changeArgs = (
   }
 }
 
-/** A settlement that the store itself decided on when it claimed. */
-interface Verdict {
-  readonly fence: DocketStore.Fence
-  readonly args: ReadonlyArray<string>
-  readonly group: string
+/** Settlements as a script takes them: plain completions, which are most, before the others. */
+interface Settle {
+  readonly keys: Array<string>
+  readonly args: Array<string | number>
+  readonly groups: Set<string>
+  /** Which settlement each answer is for. */
+  readonly order: Array<number>
+}
+
+const settleOf = (
+  settlements: ReadonlyArray<DocketStore.Settlement>,
+  groupOf: (token: string) => string
+): Settle => {
+  const settle: Settle = { keys: [], args: [0], groups: new Set(), order: [] }
+  const others: Array<number> = []
+  for (const [index, { change, key, successor, token }] of settlements.entries()) {
+    if (change._tag !== "Completed" || successor !== undefined) {
+      others.push(index)
+      continue
+    }
+    settle.order.push(index)
+    settle.keys.push(key)
+    settle.args.push(token, change.exit)
+    settle.groups.add(groupOf(token))
+  }
+  settle.args[0] = settle.order.length
+  for (const index of others) {
+    const settlement = settlements[index]!
+    const group = groupOf(settlement.token)
+    const { args, to } = changeArgs(settlement, group)
+    settle.order.push(index)
+    settle.keys.push(settlement.key)
+    settle.args.push(settlement.token, ...args)
+    settle.groups.add(group).add(to)
+  }
+  return settle
 }
 
 interface Reply {
@@ -96,39 +125,56 @@ interface Reply {
   readonly next: number | undefined
   readonly answers: string
   readonly claims: ReadonlyArray<DocketStore.Claim>
-  readonly verdicts: ReadonlyArray<Verdict>
+  /** What the store itself decided on when it claimed. */
+  readonly verdicts: Settle
 }
 
-const fields = 7
-
-const readReply = (reply: ReadonlyArray<string>, groups: Map<string, string>): Reply => {
-  const [now, next, answers = "", ...rest] = reply
+const readReply = (
+  [now, next, answers, remarks, ...pairs]: ReadonlyArray<Buffer>,
+  held: Map<string, string>
+): Reply => {
   const claims: Array<DocketStore.Claim> = []
-  const verdicts: Array<Verdict> = []
-  for (let i = 0; i < rest.length; i += fields) {
-    const [key = "", group = "", numbers = "", failures, trace, verdict, payload = ""] = rest.slice(i, i + fields)
-    const [generation, token = "", attempt, lost, due, startedAt] = numbers.split(",")
-    const { task, version } = parseGroup(group)
-    const fence = { key, generation: Number(generation), token }
-    if (verdict !== "") {
-      verdicts.push({ fence, group, args: verdict!.startsWith("S") ? ["Skipped", verdict!.slice(1)] : ["Cancelled"] })
+  const verdicts: Settle = { keys: [], args: [0], groups: new Set(), order: [] }
+  const remarked = new Map<number, readonly [string, string]>()
+  if (remarks!.length > 0) {
+    const texts = readTexts(remarks!)
+    for (let i = 0; i < texts.length; i += 3) remarked.set(Number(texts[i]), [texts[i + 1]!, texts[i + 2]!])
+  }
+  for (let i = 0; i < pairs.length; i += 2) {
+    const { attempt, due, generation, group, lost, payload, startedAt, token: number } = readRecord(pairs[i + 1]!)
+    const key = pairs[i]!.toString()
+    const token = String(number)
+    const remark = remarked.size === 0 ? undefined : remarked.get(i / 2 + 1)
+    if (remark?.[0] === "Skipped" || remark?.[0] === "Cancelled") {
+      verdicts.keys.push(key)
+      verdicts.args.push(token, ...remark[0] === "Skipped" ? remark : ["Cancelled"])
+      verdicts.groups.add(group)
       continue
     }
-    groups.set(token, group)
+    held.set(token, group)
+    const { task, version } = parseGroup(group)
     claims.push({
-      ...fence,
+      key,
+      generation,
+      token,
       task,
       version,
       payload,
-      attempt: Number(attempt),
-      lost: Number(lost),
-      failures: failures === "" ? undefined : failures,
-      due: Number(due),
-      startedAt: Number(startedAt),
-      trace: trace === "" ? undefined : JSON.parse(trace!) as Docket.Trace // written by `add`
+      attempt,
+      lost,
+      due,
+      startedAt,
+      failures: remark === undefined || remark[0] === "" ? undefined : remark[0],
+      trace: remark === undefined || remark[1] === "" ? undefined : JSON.parse(remark[1]) as Docket.Trace // written by `add`
     })
   }
-  return { now: Number(now), next: next === "" ? undefined : Number(next), answers, claims, verdicts }
+  return {
+    now: Number(now),
+    next: next!.length === 0 ? undefined : Number(next),
+    answers: answers!.toString("latin1"),
+    claims,
+    verdicts
+  }
 }
 
 const answerOf: Readonly<Record<string, DocketStore.Settled>> = { A: "Applied", D: "Duplicate", L: "Lost" }
@@ -153,7 +199,7 @@ export const attach = Effect.fnUntraced(function*(
       options.lanes.map((lane) => groupId(task, version, lane))
     )
   )
-  const laneOf = new Map(served.map((group) => [group, parseGroup(group)]))
+  const servedGroups = new Set(served)
   /** Groups of the claims that it holds. */
   const held = new Map<string, string>()
   let cancelled: Array<string> = []
@@ -219,41 +265,41 @@ export const attach = Effect.fnUntraced(function*(
     Effect.forever(Effect.andThen(Effect.sleep(heartbeat), Effect.ignore(Effect.andThen(beat, look))))
   )
 
+  const servedKeys = keysOf(keys, served)
+  const doneAt = keys.done("").length + 1
+  const groupArgs = (groups: ReadonlyArray<string>, request: Pick<DocketStore.TurnRequest, "lanes" | "except">) =>
+    groups.flatMap((group): ReadonlyArray<string | number> => {
+      const { lane, task } = parseGroup(group)
+      const isOpen = servedGroups.has(group) && request.except?.has(task) !== true
+      const room = request.lanes === undefined ? -1 : Math.max(0, request.lanes.get(lane) ?? 0)
+      return [room, lane, task, isOpen ? "1" : "0"]
+    })
+  const unlimited = groupArgs(served, { lanes: undefined, except: undefined })
+
   const call = (
-    settle: ReadonlyArray<
-      {
-        readonly fence: DocketStore.Fence
-        readonly args: ReadonlyArray<string | number>
-        readonly groups: ReadonlyArray<string>
-      }
-    >,
+    settle: Settle,
     capacity: number,
     request: Pick<DocketStore.TurnRequest, "lanes" | "except">
   ) => {
-    const extra = new Set(settle.flatMap((one) => one.groups))
-    for (const group of served) extra.delete(group)
-    const groups = extra.size === 0 ? served : [...served, ...extra]
+    const further = Array.from(settle.groups).filter((group) => !servedGroups.has(group))
+    const groups = further.length === 0 ? served : [...served, ...further]
+    const isUnlimited = further.length === 0 && request.lanes === undefined && request.except === undefined
     return Effect.map(
       connection.call(
         "turn",
         scripts.turn,
-        [...keysOf(keys, groups), ...settle.map(({ fence }) => keys.done(fence.key))],
+        [...further.length === 0 ? servedKeys : keysOf(keys, groups), ...settle.keys.map(keys.done)],
         [
           ...prefixOf(keys, groups),
           options.worker,
           options.lease,
           capacity,
-          ...groups.flatMap((group) => {
-            const { lane, task } = laneOf.get(group) ?? parseGroup(group)
-            const isOpen = laneOf.has(group) && request.except?.has(task) !== true
-            const room = request.lanes === undefined ? -1 : Math.max(0, request.lanes.get(lane) ?? 0)
-            return [room, lane, task, isOpen ? "1" : "0"]
-          }),
-          settle.length,
-          ...settle.flatMap(({ args, fence }) => [fence.key, fence.generation, fence.token, ...args])
+          doneAt,
+          ...isUnlimited ? unlimited : groupArgs(groups, request),
+          ...settle.args
         ]
       ),
-      (reply) => readReply(reply as ReadonlyArray<string>, held) // what the script replies
+      (reply) => readReply(reply as ReadonlyArray<Buffer>, held) // what the script replies
     )
   }
 
@@ -261,35 +307,26 @@ export const attach = Effect.fnUntraced(function*(
     function*(request: DocketStore.TurnRequest): Effect.fn.Return<DocketStore.TurnReply, DocketError.DocketError> {
       idle = false
       owing = false
-      const claimed: Array<DocketStore.Claim> = []
-      let settle: Parameters<typeof call>[0] = request.settle.map((settlement) => {
-        const group = held.get(settlement.token) ?? served[0]!
-        const { args, to } = changeArgs(settlement, group)
-        return { fence: settlement, args, groups: [group, to] }
-      })
-      let answers: string | undefined
-      let reply: Reply
-      do {
-        reply = yield* call(settle, Math.max(0, request.capacity - claimed.length), request)
-        answers ??= reply.answers
-        claimed.push(...reply.claims)
-        settle = reply.verdicts.map(({ args, fence, group }) => ({ fence, args, groups: [group] }))
-      } while (settle.length > 0)
+      const settle = settleOf(request.settle, (token) => held.get(token) ?? served[0]!)
+      let reply = yield* call(settle, request.capacity, request)
+      const settled: Array<DocketStore.Settled> = []
+      for (let i = 0; i < settle.order.length; i++) settled[settle.order[i]!] = answerOf[reply.answers[i]!]!
+      let { claims } = reply
+      // those are to be settled at once, and make room for others
+      while (reply.verdicts.keys.length > 0) {
+        reply = yield* call(reply.verdicts, Math.max(0, request.capacity - claims.length), request)
+        claims = [...claims, ...reply.claims]
+      }
       for (const { token } of request.settle) held.delete(token)
       offset = reply.now - clock.currentTimeMillisUnsafe()
       nextAt = reply.next
-      idle = claimed.length < request.capacity
+      idle = claims.length < Math.min(request.capacity, batch)
       if (idle) hungry.openUnsafe()
+      else if (claims.length < request.capacity) options.onWake()
       earlier.openUnsafe()
       const tokens = cancelled
       cancelled = []
-      return {
-        now: reply.now,
-        settled: Array.from(answers, (letter) => answerOf[letter]!),
-        claimed,
-        cancelled: tokens,
-        unserved
-      }
+      return { now: reply.now, settled, claimed: claims, cancelled: tokens, unserved }
     }
   )
 
@@ -358,7 +395,7 @@ export const attach = Effect.fnUntraced(function*(
         for (const group of served) {
           const count = (what: string) => Number(counts[`${group}:${what}`] ?? 0)
           running += count("x")
-          if (except?.has(laneOf.get(group)!.task) !== true) pending += count("s") + count("r")
+          if (except?.has(parseGroup(group).task) !== true) pending += count("s") + count("r")
         }
         // what other workers do wakes nobody: whoever waits for the end of it looks again
         if (pending + running > 0) {

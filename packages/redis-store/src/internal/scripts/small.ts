@@ -1,7 +1,7 @@
 /**
  * The small scripts: each one atomic answer to one request.
  */
-import { prelude } from "./prelude.ts"
+import { prelude, strikes } from "./prelude.ts"
 
 /**
  * Cancels a run.
@@ -24,7 +24,7 @@ if r.state == RUNNING then
   redis.call('PUBLISH', CANCELS, str(r.token))
   return 1
 end
-settle(r, key, KEYS[extra + 1], 'Cancelled', 'Cancelled', '')
+settle(r, key, KEYS[extra + 1], CANCELLED, NONE, '')
 flush()
 return 1
 `
@@ -39,24 +39,22 @@ export const renew = `${prelude}
 local lease, n = tonumber(arg()), tonumber(arg())
 local keys, fences = {}, {}
 for i = 1, n do
-  local key = arg()
-  keys[i] = key
+  keys[i] = arg()
   fences[i] = { tonumber(arg()), tonumber(arg()) }
 end
 load(keys)
 local answers = {}
 for i = 1, n do
-  local r = cache[keys[i]]
-  if not r or r.generation > fences[i][1] then
+  local key, generation, held = keys[i], fences[i][1], fences[i][2]
+  local r = cache[key] and decode(cache[key])
+  if not r or r.generation > generation then
     answers[i] = 'R'
-  elseif r.generation ~= fences[i][1] or r.state ~= RUNNING or r.token ~= fences[i][2] then
+  elseif r.generation ~= generation or r.state ~= RUNNING or r.token ~= held then
     answers[i] = 'L'
   else
-    r.lease = now + lease
-    put(keys[i], r)
     local g = groups[r.gid]
-    g.leases[#g.leases + 1] = str(r.lease)
-    g.leases[#g.leases + 1] = keys[i]
+    push(g, 'leases', now + lease)
+    push(g, 'leases', key)
     answers[i] = cancelling(r) and 'C' or 'E'
   end
 end
@@ -76,7 +74,7 @@ if not r or r.state ~= RUNNING or r.generation ~= generation or r.token ~= held 
 local old = note(key)
 setNote(r, key, old[1], value, old[3])
 put(key, r)
-publish(r, key, 'Progress', value)
+publish(r.gid, key, r.generation, 'Progress', value)
 flush()
 return 1
 `
@@ -91,29 +89,27 @@ export const clear = `${prelude}
 local most = tonumber(arg())
 local g = order[1]
 local removed = 0
-local function remove(key)
-  local r = cache[key]
-  if not r or r.gid ~= g.id or r.state == RUNNING then return end
-  count(r.gid, r.state == READY and 'r' or 's', -1)
-  if hasNote(r) then notes[key] = { '', '', '', changed = true } end
-  cache[key] = false
-  dirty[key] = true
-  removed = removed + 1
-  publish(r, key, 'Finished', 'Gone', '')
-end
+local keys = {}
 local dues = redis.call('ZRANGE', g.due, 0, most - 1)
 local members = redis.call('LRANGE', g.ready, 0, most - 1)
 local ranked = redis.call('ZRANGE', g.prio, 0, most - 1)
-local keys = {}
-for _, key in ipairs(dues) do keys[#keys + 1] = key end
-for _, list in ipairs({ members, ranked }) do
-  for _, m in ipairs(list) do keys[#keys + 1] = string.sub(m, string.find(m, ':', 1, true) + 1) end
+for _, all in ipairs({ dues, members, ranked }) do
+  for _, m in ipairs(all) do keys[#keys + 1] = sub(m, 9) end
 end
 load(keys)
-for _, key in ipairs(keys) do remove(key) end
-if #dues > 0 then many('ZREM', g.due, dues) end
+for _, key in ipairs(keys) do
+  local r = cache[key] and decode(cache[key])
+  if r and r.gid == g.id and r.state ~= RUNNING then
+    if r.state == READY then g.r = g.r - 1 else g.s = g.s - 1 end
+    if hasNote(r) then dropNote(key) end
+    remove(key)
+    removed = removed + 1
+    publish(r.gid, key, r.generation, 'Finished', 'Gone', '')
+  end
+end
+many('ZREM', g.due, dues)
 if #members > 0 then redis.call('LTRIM', g.ready, #members, -1) end
-if #ranked > 0 then many('ZREM', g.prio, ranked) end
+many('ZREM', g.prio, ranked)
 flush()
 return { removed, (#dues == most or #members == most or #ranked == most) and 1 or 0 }
 `
@@ -123,9 +119,9 @@ return { removed, (#dues == most or #members == most or #ranked == most) and 1 o
  *
  * KEYS: the prelude's. ARGV: the prelude's; task, payload. Reply: nothing; or its reason, and when it ends (or nothing).
  */
-export const strikeOf = `${prelude}
+export const strikeOf = `${prelude}${strikes}
 local task, payload = arg(), arg()
-local strike = struck(task, payload)
+local strike = struck and struck(task, payload)
 if not strike then return {} end
 local ends = strike['until']
 return { strike.reason, type(ends) == 'number' and str(ends) or '' }

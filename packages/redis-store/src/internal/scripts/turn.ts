@@ -2,142 +2,214 @@
  * One turn of a worker: settles what has finished, promotes what is due, takes over what is abandoned, claims.
  *
  * KEYS: the prelude's, the groups that the worker serves and those of its settlements, then `done:<key>` for each settlement.
- * ARGV: the prelude's; worker, lease, capacity; per group: the lane's room (or -1 for no limit of its own), the index of its
- * lane, its task, whether it may be claimed; number of settlements, and per settlement: key, generation, token, change, and
- * what the change needs.
- * States: running → completed, failed, cancelled, scheduled, ready; scheduled → ready; ready → running, skipped.
- * Reply: now, next time to do something, the answers to the settlements, ready runs left, then eleven texts per claim.
+ * ARGV: the prelude's; worker, lease, capacity, where the key begins in `done:<key>`; per group: the lane's room (or -1 for no
+ * limit of its own), its lane, its task, whether it may be claimed; number of plain completions, and per completion: token,
+ * exit; then the other settlements: token, change, and what the change needs.
+ * States: running → completed, failed, cancelled, skipped, scheduled, ready; scheduled → ready; ready → running.
+ * Reply: now; next time to do something; a letter per settlement; remarks; then key and record of each claim. A remark is
+ * three texts: the number of a claim, and what its earlier attempts failed with and its trace; or the number, `Skipped` and
+ * the reason, or `Cancelled` and nothing: a claim that is to be settled at once, since that needs a key that was not named.
  */
-import { prelude } from "./prelude.ts"
+import { prelude, strikes } from "./prelude.ts"
 
-// Most runs that one turn promotes or takes over, of each group. Two hundred take about a millisecond of the server.
-const batch = 200
+// Most runs that one turn promotes or takes over, of each group, and the most that it claims. Five hundred take about two
+// milliseconds of the server.
+export const batch = 500
 
-export const turn = `${prelude}
-local worker, lease, capacity = arg(), tonumber(arg()), tonumber(arg())
+export const turn = `${prelude}${strikes}
+local worker, lease, capacity, keyAt = arg(), tonumber(arg()), math.min(tonumber(arg()), ${batch}), tonumber(arg())
 local rooms = {}
+local counted = {}
 for i = 1, #order do
   local g = order[i]
-  g.room, g.lane, g.task, g.open = tonumber(arg()), arg(), arg(), arg() == '1'
-  if g.room >= 0 then rooms[g.lane] = g.room end
+  local room = tonumber(arg())
+  g.lane, g.task, g.open = arg(), arg(), arg() == '1'
+  if room >= 0 then rooms[g.lane] = room end
+  local c = (i - 1) * 3
+  counted[c + 1], counted[c + 2], counted[c + 3] = g.id .. ':s', g.id .. ':r', g.id .. ':x'
+end
+for from = 1, #counted, 3000 do
+  local to = math.min(from + 2999, #counted)
+  local values = redis.call('HMGET', COUNTS, unpack(counted, from, to))
+  for i = from, to, 3 do
+    local g = order[(i + 2) / 3]
+    local v = i - from
+    g.hadS, g.hadR, g.hadX = tonumber(values[v + 1] or 0), tonumber(values[v + 2] or 0), tonumber(values[v + 3] or 0)
+  end
 end
 
-local answers = {}
-local n = tonumber(arg())
-local settlements, keys = {}, {}
-for i = 1, n do
-  local s = { key = arg(), generation = tonumber(arg()), token = tonumber(arg()), change = arg() }
-  if s.change == 'Completed' or s.change == 'Failed' then
-    s.exit = arg()
-    s.successor = arg() == '1'
-    if s.successor then s.due, s.payload, s.gid = arg(), arg(), arg() end
-  elseif s.change == 'Retry' then
-    s.after, s.exit, s.failures = tonumber(arg()), arg(), arg()
-  elseif s.change == 'Snooze' then
-    s.after = tonumber(arg())
-  elseif s.change == 'Skipped' then
-    s.reason = arg()
-  end
-  settlements[i] = s
-  keys[i] = s.key
-end
+local answers, keys = {}, {}
+local n = #KEYS - extra
+for i = 1, n do keys[i] = sub(KEYS[extra + i], keyAt) end
 if n > 0 then load(keys) end
 
-for i = 1, n do
-  local s = settlements[i]
-  local key = s.key
-  local r = cache[key]
-  local done = KEYS[extra + i]
-  if not r or r.generation ~= s.generation or r.state ~= RUNNING or r.token ~= s.token then
-    if r and r.settled == s.token then
-      answers[i] = 'D'
-    elseif not r then
-      -- it may have settled, and the reply was lost: the outcome remembers its generation
-      local v = redis.call('GET', done)
-      answers[i] = v and tonumber(string.match(v, '^%d+')) == s.token and 'D' or 'L'
-    else
-      answers[i] = 'L'
-    end
+-- Why a settlement with a token that is not current does nothing: it may have been applied, and its reply was lost.
+local function refusal(v, done, held)
+  if v then return decode(v).settled == held and 'D' or 'L' end
+  local outcome = redis.call('GET', done)
+  if not outcome then return 'L' end
+  local _, _, settled = unpackFrom('>BBd', outcome)
+  return settled == held and 'D' or 'L'
+end
+
+-- Ends a run with its exit; one that goes on is scheduled anew under its key, with the next generation.
+local function finish(r, key, done, state, exit, successor)
+  if not successor or cancelling(r) then return settle(r, key, done, state, EXIT, exit) end
+  take(r, key)
+  local keep = state == FAILED and r.keepF or r.keepS
+  if keep > 0 then
+    redis.call('SET', done, outcomeOf(r, state, EXIT, exit, ''), 'PX', keep)
+  else
+    redis.call('DEL', done)
+  end
+  publish(r.gid, key, r.generation, 'Finished', 'Exit', exit)
+  seq = seq + 1
+  r.generation = seq
+  r.attempt, r.lost, r.token, r.flags, r.worker = 0, 0, 0, r.flags - r.flags % 2, ''
+  if hasNote(r) then setNote(r, key, '', '', note(key)[3]) end
+  r.payload, r.gid = successor.payload, successor.gid
+  local due = tonumber(sub(successor.due, 3))
+  if sub(successor.due, 1, 2) == 'in' then due = now + due end
+  place(r, key, due, true)
+end
+
+-- Puts a run back that is to run again.
+local function again(r, key, change, after, exit, failures)
+  take(r, key)
+  r.token, r.worker = 0, ''
+  if change ~= 'Released' then r.lost = 0 end
+  if change == 'Retry' then
+    setNote(r, key, failures, '', note(key)[3])
+    publish(r.gid, key, r.generation, 'Retrying', r.attempt, exit, now + after)
+    return place(r, key, now + after, false)
+  end
+  if hasNote(r) then local old = note(key); setNote(r, key, old[1], '', old[3]) end
+  r.attempt = r.attempt - 1
+  if change == 'Snooze' then place(r, key, now + after, true) else ready(r, key, true) end
+end
+
+-- what has completed, and nothing else: most of what there is
+local plain = tonumber(arg())
+for i = 1, plain do
+  local key, done, held, exit = keys[i], KEYS[extra + i], tonumber(ARGV[at + 1]), ARGV[at + 2]
+  at = at + 2
+  local v = cache[key]
+  local state, flags, attempt, lost, current, settled, started, wl, arrival, due, generation, priority, keepS, keepF, gl, p
+  if v then
+    state, flags, attempt, lost, current, settled, started, wl, arrival, due, generation, priority, keepS, keepF, gl, p =
+      unpackFrom(HEAD, v)
+  end
+  if state ~= RUNNING or current ~= held then
+    answers[i] = refusal(v, done, held)
   else
     answers[i] = 'A'
-    r.settled = r.token
-    local change = s.change
-    if change == 'Completed' or change == 'Failed' then
-      if s.successor and not cancelling(r) then
-        take(r, key)
-        local keep = change == 'Failed' and r.keepF or r.keepS
-        if keep > 0 then
-          redis.call('SET', done, outcomeOf(r, change, 'Exit', s.exit, ''), 'PX', str(keep))
-        else
-          redis.call('DEL', done)
-        end
-        publish(r, key, 'Finished', 'Exit', s.exit)
-        seq = seq + 1
-        r.generation = seq
-        r.attempt, r.lost, r.token, r.flags, r.worker = 0, 0, 0, r.flags - r.flags % 2, ''
-        if hasNote(r) then setNote(r, key, '', '', note(key)[3]) end
-        r.payload = s.payload
-        r.gid = s.gid
-        local due = tonumber(string.sub(s.due, 3))
-        if string.sub(s.due, 1, 2) == 'in' then due = now + due end
-        place(r, key, due, true)
-      else
-        settle(r, key, done, change, 'Exit', s.exit)
-      end
-    elseif change == 'Skipped' then
-      settle(r, key, done, 'Skipped', 'Struck', s.reason)
-    elseif change == 'Cancelled' or cancelling(r) then
-      settle(r, key, done, 'Cancelled', 'Cancelled', '')
+    local gid = #order == 1 and order[1].id or sub(v, p, p + gl - 1)
+    local g = groups[gid]
+    g.x = g.x - 1
+    push(g, 'unleases', key)
+    if flags >= 2 then dropNote(key) end
+    if keepS > 0 then
+      redis.call('SET', done, pack(DONE, COMPLETED, EXIT, held, generation, now, attempt, due, gl, #exit) .. gid .. exit, 'PX', keepS)
     else
-      take(r, key)
-      r.token, r.worker = 0, ''
-      if change ~= 'Released' then r.lost = 0 end
-      if change == 'Retry' then
-        setNote(r, key, s.failures, '', note(key)[3])
-        publish(r, key, 'Retrying', r.attempt, s.exit, now + s.after)
-        place(r, key, now + s.after, false)
-      else
-        if hasNote(r) then local old = note(key); setNote(r, key, old[1], '', old[3]) end
-        r.attempt = r.attempt - 1
-        if change == 'Snooze' then place(r, key, now + s.after, true) else ready(r, key, true) end
-      end
+      redis.call('DEL', done)
+    end
+    cache[key] = false
+    dirty[key] = true
+    if watched then publish(gid, key, generation, 'Finished', 'Exit', exit) end
+  end
+end
+
+for i = plain + 1, n do
+  local key, done, held, change = keys[i], KEYS[extra + i], tonumber(arg()), arg()
+  local exit, after, failures, reason, successor
+  if change == 'Completed' or change == 'Failed' then
+    exit = arg()
+    if arg() == '1' then successor = { due = arg(), payload = arg(), gid = arg() } end
+  elseif change == 'Retry' then
+    after, exit, failures = tonumber(arg()), arg(), arg()
+  elseif change == 'Snooze' then
+    after = tonumber(arg())
+  elseif change == 'Skipped' then
+    reason = arg()
+  end
+  local v = cache[key]
+  local r = v and decode(v)
+  if not r or r.state ~= RUNNING or r.token ~= held then
+    answers[i] = refusal(v, done, held)
+  else
+    answers[i] = 'A'
+    r.settled = held
+    if exit and not failures then
+      finish(r, key, done, change == 'Failed' and FAILED or COMPLETED, exit, successor)
+    elseif reason then
+      settle(r, key, done, SKIPPED, STRUCK, reason)
+    elseif change == 'Cancelled' or cancelling(r) then
+      settle(r, key, done, CANCELLED, NONE, '')
+    else
+      again(r, key, change, after, exit, failures)
     end
   end
 end
 flushIndexes()
 
--- what is due, in one order over all groups
-local promoted = {}
+-- what is due, in one order over all groups; the index of a group has it in that order
+local promoted, several = {}, false
 for i = 1, #order do
   local g = order[i]
-  local members = redis.call('ZRANGEBYSCORE', g.due, '-inf', now, 'LIMIT', 0, ${batch})
-  if #members > 0 then
-    load(members)
-    many('ZREM', g.due, members)
-    for _, key in ipairs(members) do
-      local r = cache[key]
-      if r and r.state == SCHEDULED and r.gid == g.id and r.due <= now then promoted[#promoted + 1] = { key, r } end
+  if g.hadS + g.s > 0 then
+    local members = redis.call('ZRANGEBYSCORE', g.due, '-inf', now, 'LIMIT', 0, ${batch})
+    if #members > 0 then
+      many('ZREM', g.due, members)
+      local due = {}
+      for m = 1, #members do due[m] = sub(members[m], 9) end
+      load(due)
+      several = several or #promoted > 0
+      for m = 1, #members do
+        local v = cache[due[m]]
+        if v then
+          local state, _, _, _, _, _, _, _, _, _, generation = unpackFrom('>BBI4I4dddHddd', v)
+          if state == SCHEDULED and generation == unpackFrom('>d', members[m]) then promoted[#promoted + 1] = due[m] end
+        end
+      end
     end
   end
 end
-table.sort(promoted, function(a, b)
-  if a[2].due ~= b[2].due then return a[2].due < b[2].due end
-  return a[2].generation < b[2].generation
-end)
-for _, p in ipairs(promoted) do
-  count(p[2].gid, 's', -1)
-  ready(p[2], p[1], false)
+if several then
+  local times = {}
+  for _, key in ipairs(promoted) do local r = decode(cache[key]); times[key] = { r.due, r.generation } end
+  table.sort(promoted, function(a, b)
+    local s, t = times[a], times[b]
+    if s[1] ~= t[1] then return s[1] < t[1] end
+    return s[2] < t[2]
+  end)
+end
+for _, key in ipairs(promoted) do
+  local v = cache[key]
+  local _, flags, attempt, lost, current, settled, started, _, _, _, generation, priority, _, _, gl, p = unpackFrom(HEAD, v)
+  local gid = #order == 1 and order[1].id or sub(v, p, p + gl - 1)
+  local g = groups[gid]
+  g.s = g.s - 1
+  if priority == 0 and not watched then
+    seq = seq + 1
+    g.r = g.r + 1
+    push(g, 'back', entry(seq, key))
+    g.awake = true
+    cache[key] = pack('>BBI4I4dddHd', READY, flags, attempt, lost, current, settled, started, 0, seq) .. sub(v, 45)
+    dirty[key] = true
+  else
+    ready(decode(v), key, false)
+  end
 end
 
 -- what is abandoned
 for i = 1, #order do
   local g = order[i]
-  local members = redis.call('ZRANGEBYSCORE', g.lease, '-inf', now, 'LIMIT', 0, ${batch})
-  if #members > 0 then
-    load(members)
+  if g.hadX + g.x > 0 then
+    local members = redis.call('ZRANGEBYSCORE', g.lease, '-inf', now, 'LIMIT', 0, ${batch})
+    if #members > 0 then load(members) end
     for _, key in ipairs(members) do
-      local r = cache[key]
-      if r and r.state == RUNNING and r.gid == g.id and r.lease <= now then
+      local r = cache[key] and decode(cache[key])
+      if r and r.state == RUNNING and r.gid == g.id then
         -- one that somebody cancelled is claimed once more, to be settled: its outcome needs a key that was not named here
         take(r, key)
         r.lost, r.token, r.worker = r.lost + 1, 0, ''
@@ -150,154 +222,134 @@ for i = 1, #order do
 end
 flushIndexes()
 
--- the earliest of the highest priority among the groups
 local paused = {}
-if capacity > 0 and redis.call('EXISTS', PAUSES) == 1 then
+if redis.call('EXISTS', PAUSES) == 1 then
   for _, text in ipairs(redis.call('HVALS', PAUSES)) do
     local p = cjson.decode(text)
     for i = 1, #order do
       local g = order[i]
-      local lane = string.match(g.id, '^[^/]*/([^/]*)/')
       if (p.task == cjson.null or p.task == g.task) and (p.lane == cjson.null or p.lane == g.lane) then paused[g.id] = true end
     end
   end
 end
 
-local claimed = {}
-local claims = 0
-local replies = {}
-
-local function fetch(g)
-  if g.list == nil then
-    g.list, g.ranks, g.listAt, g.rankAt, g.listEnd, g.rankEnd, g.listDone, g.rankDone = {}, {}, 1, 1, false, false, 0, 0
-  end
-  while g.listAt > #g.list and not g.listEnd do
-    local from = g.listDone
-    local members = redis.call('LRANGE', g.ready, from, from + capacity - 1)
-    if #members < capacity then g.listEnd = true end
-    g.list, g.listAt = {}, 1
-    local ks = {}
-    for i, m in ipairs(members) do
-      local colon = string.find(m, ':', 1, true)
-      g.list[i] = { tonumber(string.sub(m, 1, colon - 1)), string.sub(m, colon + 1) }
-      ks[i] = g.list[i][2]
-    end
-    load(ks)
-  end
-  while g.rankAt > #g.ranks and not g.rankEnd do
-    local members = redis.call('ZRANGE', g.prio, g.rankDone, g.rankDone + capacity - 1)
-    if #members < capacity then g.rankEnd = true end
-    g.ranks, g.rankAt = {}, 1
-    local ks = {}
-    for i, m in ipairs(members) do
-      local colon = string.find(m, ':', 1, true)
-      g.ranks[i] = { tonumber(string.sub(m, 1, colon - 1)), string.sub(m, colon + 1), m }
-      ks[i] = g.ranks[i][2]
-    end
-    load(ks)
-  end
-end
-
-local function valid(g, e)
-  local r = cache[e[2]]
-  return r and r.state == READY and r.gid == g.id and r.arrival == e[1]
-end
-
--- the head of a group, stale entries passed over
-local function head(g)
-  while true do
-    fetch(g)
-    local e = g.list[g.listAt]
-    if e and not valid(g, e) then
-      g.listAt = g.listAt + 1
-      g.listDone = g.listDone + 1
-    else
-      local p = g.ranks[g.rankAt]
-      if p and not valid(g, p) then
-        redis.call('ZREM', g.prio, p[3])
-        g.rankAt = g.rankAt + 1
-      elseif p and (not e or cache[p[2]].priority > 0 or (cache[p[2]].priority == 0 and p[1] < e[1])) then
-        return p, true
-      else
-        return e, false
-      end
-    end
-  end
-end
-
-while claims < capacity do
-  local best, bestGroup, ranked
+-- Where ready runs are: the list of a group, and its sorted set of other priorities and of those given back.
+local sources = {}
+if capacity > 0 then
   for i = 1, #order do
     local g = order[i]
-    if g.open and not paused[g.id] and not (rooms[g.lane] and rooms[g.lane] <= 0) then
-      local e, isRanked = head(g)
-      if e then
-        local r = cache[e[2]]
-        if not best or r.priority > cache[best[2]].priority or (r.priority == cache[best[2]].priority and e[1] < best[1]) then
-          best, bestGroup, ranked = e, g, isRanked
-        end
+    if g.open and not paused[g.id] and g.hadR + g.r > 0 then
+      sources[#sources + 1] = { g = g, i = 0, n = 0, passed = 0 }
+      if redis.call('EXISTS', g.prio) == 1 then sources[#sources + 1] = { g = g, i = 0, n = 0, passed = 0, gone = {} } end
+    end
+  end
+end
+local page = 2 + math.ceil(capacity / math.max(1, #sources))
+local stale = 0
+
+local function pass(s)
+  s.passed = s.passed + 1
+  if s.gone then s.gone[#s.gone + 1] = s.members[s.i] end
+end
+
+-- Goes to the next run of a source. Entries of runs that have been cancelled or replaced are passed, a bounded number.
+local function advance(s)
+  while not s.ended do
+    if s.i == s.n then
+      local range, index = 'LRANGE', s.g.ready
+      if s.gone then range, index = 'ZRANGE', s.g.prio end
+      s.members = redis.call(range, index, s.passed, s.passed + page - 1)
+      s.keys, s.i, s.n = {}, 0, #s.members
+      for m = 1, s.n do s.keys[m] = sub(s.members[m], 9) end
+      load(s.keys)
+    end
+    if s.i == s.n or stale > ${batch} then s.ended = true; return end
+    s.i = s.i + 1
+    local v = cache[s.keys[s.i]]
+    if v then
+      local state, flags, attempt, lost, _, settled, _, _, arrival, _, _, priority = unpackFrom('>BBI4I4dddHdddd', v)
+      if state == READY and arrival == unpackFrom('>d', s.members[s.i]) then
+        s.record, s.flags, s.attempt, s.lost, s.settled, s.arrival, s.priority = v, flags, attempt, lost, settled, arrival, priority
+        return
       end
+    end
+    stale = stale + 1
+    pass(s)
+  end
+end
+
+local claims, replies, remarks = 0, {}, {}
+local leaseEnd = str(now + lease)
+while claims < capacity do
+  local best
+  for i = 1, #sources do
+    local s = sources[i]
+    if not s.record then advance(s) end
+    if s.record and not (rooms[s.g.lane] and rooms[s.g.lane] <= 0) and
+      (not best or s.priority > best.priority or (s.priority == best.priority and s.arrival < best.arrival)) then
+      best = s
     end
   end
   if not best then break end
-  local g, key = bestGroup, best[2]
-  local r = cache[key]
-  if ranked then
-    redis.call('ZREM', g.prio, best[3])
-    g.rankAt = g.rankAt + 1
-  else
-    g.listAt = g.listAt + 1
-    g.listDone = g.listDone + 1
-  end
-  local verdict = ''
-  local strike = struck(g.task, r.payload)
-  if strike then verdict = 'S' .. strike.reason elseif cancelling(r) then verdict = 'C' end
-  count(r.gid, 'r', -1)
-  count(r.gid, 'x', 1)
-  token = token + 1
-  metaChanged = true
-  r.state, r.token, r.worker, r.started, r.lease = RUNNING, token, worker, now, now + lease
-  r.attempt = r.attempt + 1
-  g.leases[#g.leases + 1] = str(r.lease)
-  g.leases[#g.leases + 1] = key
-  put(key, r)
-  local failures, trace = '', ''
-  if hasNote(r) then
-    local old = note(key)
-    failures, trace = old[1], old[3]
-    if old[2] ~= '' then setNote(r, key, failures, '', trace) end
-  end
-  if verdict == '' then publish(r, key, 'Started', r.attempt, worker) end
+  local g, key, v, flags = best.g, best.keys[best.i], best.record, best.flags
+  pass(best)
+  best.record = nil
   claims = claims + 1
+  token = token + 1
+  g.r = g.r - 1
+  g.x = g.x + 1
   if rooms[g.lane] then rooms[g.lane] = rooms[g.lane] - 1 end
-  local base = #replies
-  replies[base + 1] = key
-  replies[base + 2] = r.gid
-  replies[base + 3] = str(r.generation) .. ',' .. str(r.token) .. ',' .. r.attempt .. ',' .. r.lost .. ',' .. str(r.due) .. ',' .. str(now)
-  replies[base + 4] = failures
-  replies[base + 5] = trace
-  replies[base + 6] = verdict
-  replies[base + 7] = r.payload
+  local strike = struck and struck(g.task, decode(v).payload)
+  if strike then
+    remarks[#remarks + 1] = texts(claims, 'Skipped', strike.reason)
+  elseif flags % 2 == 1 then
+    remarks[#remarks + 1] = texts(claims, 'Cancelled', '')
+  else
+    if flags >= 2 then
+      local old = note(key)
+      remarks[#remarks + 1] = texts(claims, old[1], old[3])
+      if old[2] ~= '' then
+        local r = decode(v)
+        setNote(r, key, old[1], '', old[3])
+        flags = r.flags
+      end
+    end
+    if watched then
+      local r = decode(v)
+      publish(g.id, key, r.generation, 'Started', r.attempt + 1, worker)
+    end
+  end
+  v = pack(CLAIM, RUNNING, flags, best.attempt + 1, best.lost, token, best.settled, now, #worker) .. sub(v, 37) .. worker
+  cache[key] = v
+  dirty[key] = true
+  push(g, 'leases', leaseEnd)
+  push(g, 'leases', key)
+  replies[claims * 2 - 1] = key
+  replies[claims * 2] = v
 end
-
-for i = 1, #order do
-  local g = order[i]
-  if g.listDone and g.listDone > 0 then redis.call('LTRIM', g.ready, g.listDone, -1) end
+for i = 1, #sources do
+  local s = sources[i]
+  if s.gone then
+    many('ZREM', s.g.prio, s.gone)
+  elseif s.passed > 0 then
+    redis.call('LTRIM', s.g.ready, s.passed, -1)
+  end
 end
 flush()
 
-local nextAt = ''
+local nextAt = stale > ${batch} and now
 for i = 1, #order do
   local g = order[i]
-  if redis.call('LLEN', g.ready) > 0 or redis.call('ZCARD', g.prio) > 0 then
+  if g.hadR + g.r > 0 then
     -- what is left is for the others
     g.awake = not paused[g.id]
     wake(g)
   end
-  for _, index in ipairs({ g.due, g.lease }) do
-    local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
-    if first[2] and (nextAt == '' or tonumber(first[2]) < nextAt) then nextAt = tonumber(first[2]) end
+  for _, index in ipairs({ g.hadS + g.s > 0 and g.due, g.hadX + g.x > 0 and g.lease }) do
+    local first = index and redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
+    local score = first and tonumber(first[2])
+    if score and not (nextAt and nextAt <= score) then nextAt = score end
   end
 end
-return { str(now), nextAt == '' and '' or str(nextAt), table.concat(answers), unpack(replies) }
+return { str(now), nextAt and str(nextAt) or '', table.concat(answers), table.concat(remarks), unpack(replies) }
 `
