@@ -20,7 +20,7 @@ import { type Address, parse } from "./internal/address.ts"
 import * as connection from "./internal/connection.ts"
 import * as docket from "./internal/docket.ts"
 import { format, makeKeys } from "./internal/layout.ts"
-import { Listener } from "./internal/listener.ts"
+import * as listener from "./internal/listener.ts"
 
 /**
  * By URL, or the options of ioredis for a single server or Sentinel. URLs: `redis://user:password@host:6379/0` and
@@ -43,6 +43,8 @@ const defaults = {
   keepAlive: 10_000,
   // a worker tries again by itself, and a producer wants to know: sent again unasked, an addition would meet its own run
   maxRetriesPerRequest: 0,
+  // a server that loads guesses how long it will, and guesses badly
+  maxLoadingRetryTime: 1000,
   // up to two seconds, and not all at the same instant
   retryStrategy: (times: number) => Math.min(2000, 50 * 2 ** Math.min(times, 6)) * (0.5 + (times * 0.618) % 0.5)
 } as const satisfies RedisOptions
@@ -71,6 +73,8 @@ const ofAddress = ({ db, kind, master, nodes, password, path, tls, username }: A
       return new Cluster(nodes.map(({ host, port }) => ({ host, port })), {
         lazyConnect: true,
         slotsRefreshTimeout: answerMillis,
+        // nor here is anything sent again unasked; who does finds the new master by asking any of them
+        retryDelayOnFailover: 0,
         clusterRetryStrategy: defaults.retryStrategy,
         redisOptions: { ...defaults, ...account }
       })
@@ -97,7 +101,7 @@ const make = Effect.fnUntraced(function*(client: connection.Client, where: strin
         name,
         keys,
         connection: shared,
-        listener: new Listener(shared, yield* shared.another("listen"), keys)
+        listener: yield* listener.make(shared, keys)
       })
     })
   })
@@ -194,6 +198,10 @@ export const layerConfig = (
 
 /**
  * Uses a connection of the application. It is not closed; the connections that the store makes beside it are.
+ *
+ * Give it `maxRetriesPerRequest: 0`, and a cluster `retryDelayOnFailover: 0` as well: otherwise ioredis sends a command again
+ * whose connection was lost, and an addition that was written both times meets its own run, or adds it again if that has
+ * ended meanwhile. With `socketTimeout` it notices a connection that is half open.
  *
  * @category layers
  * @since 0.1.0

@@ -6,17 +6,18 @@ import { type Docket, DocketError } from "@effect-docket/dsl"
 import * as Effect from "effect/Effect"
 import { type Connection, script } from "./connection.ts"
 import { groupId, type Keys, keysOf, prefixOf, readAdded } from "./layout.ts"
-import { add } from "./scripts/add.ts"
+import { add, addOne } from "./scripts/add.ts"
 
 type Added = ReadonlyArray<Docket.EncodedAdded>
 
-const scripts = { add: script(add) }
+const scripts = { add: script(add), addOne: script(addOne) }
 
 // Additions of one script call: 500 take about two milliseconds of the server.
 const chunk = 500
 
-// What is added one by one is joined to so many, and about so many characters of payload.
-const joined = 100
+// What is added one by one is joined to so many, and to about so many characters of payload. With more than that, the
+// server works on some while this process prepares the others.
+const joined = 50
 const joinedText = 500_000
 
 // Calls under way at once: the server works on one while this process prepares the next.
@@ -24,68 +25,88 @@ const underway = 2
 
 const dueOf = (due: Docket.Due): string => "at" in due ? `at${due.at}` : `in${due.after}`
 
-/** Additions of the same kind, that differ in key and payload only. */
-interface Row {
-  readonly head: ReadonlyArray<string | number>
-  readonly id: string
-  n: number
-}
-
+/** What a script is given of additions. Those in a row that differ in key and payload only share the rest. */
 interface Call {
   readonly groups: Set<string>
-  readonly kinds: Map<string, number>
-  readonly kindArgs: Array<string | number>
-  readonly rows: Array<Row>
-  readonly pairs: Array<string>
-  readonly redriven: Array<string>
+  readonly kinds: ReadonlyArray<string | number>
+  readonly kindCount: number
+  readonly rows: ReadonlyArray<string | number>
+  readonly rowCount: number
+  readonly pairs: ReadonlyArray<string>
+  readonly redriven: ReadonlyArray<string>
 }
+
+const isSameKind = (a: Docket.EncodedAddition, b: Docket.EncodedAddition): boolean =>
+  a.task === b.task && a.lane === b.lane && a.version === b.version && a.onExisting === b.onExisting &&
+  a.priority === b.priority && a.retention.success === b.retention.success &&
+  a.retention.failure === b.retention.failure
+
+const isSameRow = (a: Docket.EncodedAddition, b: Docket.EncodedAddition): boolean =>
+  ("at" in a.due ? "at" in b.due && a.due.at === b.due.at : "after" in b.due && a.due.after === b.due.after) &&
+  a.trace?.spanId === b.trace?.spanId && a.trace?.traceId === b.trace?.traceId && a.redrive === undefined &&
+  b.redrive === undefined && isSameKind(a, b)
 
 const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): Call => {
-  const call: Call = { groups: new Set(), kinds: new Map(), kindArgs: [], rows: [], pairs: [], redriven: [] }
-  for (const { due, key, lane, onExisting, payload, priority, redrive, retention, task, trace, version } of additions) {
+  const groups = new Set<string>()
+  const kindIds = new Map<string, number>()
+  const kinds: Array<string | number> = []
+  const rows: Array<string | number> = []
+  const pairs: Array<string> = []
+  const redriven: Array<string> = []
+  let rowCount = 0
+  for (let at = 0; at < additions.length;) {
+    const first = additions[at]!
+    const { due, lane, onExisting, priority, redrive, retention, task, trace, version } = first
     const group = groupId(task, version, lane)
-    const kindId = `${group}\n${onExisting}\n${priority}\n${retention.success}\n${retention.failure}`
-    let kind = call.kinds.get(kindId)
+    const args = [group, task, onExisting, priority, retention.success, retention.failure]
+    const id = args.join("\n")
+    let kind = kindIds.get(id)
     if (kind === undefined) {
-      call.kinds.set(kindId, kind = call.kinds.size + 1)
-      call.groups.add(group)
-      call.kindArgs.push(group, task, onExisting, priority, retention.success, retention.failure)
+      kindIds.set(id, kind = kindIds.size + 1)
+      groups.add(group)
+      kinds.push(...args)
     }
-    if (redrive !== undefined) call.redriven.push(keys.done(key))
-    const when = dueOf(due)
-    const traced = trace === undefined ? "" : JSON.stringify(trace)
-    const id = `${kind}\n${when}\n${redrive ?? ""}\n${traced}`
-    const last = call.rows.at(-1)
-    if (last?.id === id) last.n++
-    else call.rows.push({ id, head: [kind, when, traced, redrive ?? ""], n: 1 })
-    call.pairs.push(key, payload)
+    if (redrive !== undefined) redriven.push(keys.done(first.key))
+    let n = 0
+    do {
+      const { key, payload } = additions[at + n]!
+      pairs.push(key, payload)
+      n++
+    } while (at + n < additions.length && isSameRow(first, additions[at + n]!))
+    at += n
+    rowCount++
+    rows.push(n, kind, dueOf(due), trace === undefined ? "" : JSON.stringify(trace), redrive ?? "")
   }
-  return call
+  return { groups, kinds, kindCount: kindIds.size, rows, rowCount, pairs, redriven }
 }
 
+const taken = (key: string) =>
+  Effect.fail(new DocketError.DocketError({ operation: "add", reason: new DocketError.KeyExists({ key }) }))
+
+// A script answers with what became of the additions, or with a word and what it is about.
+type Reply = readonly [Buffer, ...ReadonlyArray<Buffer>]
+const longestWord = 16
+
 /** Writes additions in one call, or none of them. A run that is to be replaced may be in a group that has to be named too. */
-const write = Effect.fnUntraced(function*(
+const writeAll = Effect.fnUntraced(function*(
   connection: Connection,
   keys: Keys,
   additions: ReadonlyArray<Docket.EncodedAddition>
 ): Effect.fn.Return<Added, DocketError.DocketError> {
-  const { groups, kindArgs, kinds, pairs, redriven, rows } = callOf(keys, additions)
+  const { groups, kindCount, kinds, pairs, redriven, rowCount, rows } = callOf(keys, additions)
   while (true) {
     const ids = Array.from(groups)
     const [text, ...rest] = (yield* connection.call("add", scripts.add, [...keysOf(keys, ids), ...redriven], [
       ...prefixOf(keys, ids),
-      kinds.size,
-      ...kindArgs,
-      rows.length,
-      ...rows.flatMap(({ head, n }) => [n, ...head]),
+      kindCount,
+      ...kinds,
+      rowCount,
+      ...rows,
       ...pairs
-    ])) as readonly [Buffer, ...ReadonlyArray<Buffer>] // what the script replies
-    switch (text.toString("latin1", 0, 16)) {
+    ])) as Reply // what the script replies
+    switch (text.toString("latin1", 0, longestWord)) {
       case "taken":
-        return yield* new DocketError.DocketError({
-          operation: "add",
-          reason: new DocketError.KeyExists({ key: String(rest[0]) })
-        })
+        return yield* taken(String(rest[0]))
       case "elsewhere":
         groups.add(String(rest[0]))
         break
@@ -94,6 +115,46 @@ const write = Effect.fnUntraced(function*(
     }
   }
 })
+
+/** Writes one addition, by the shorter script if that can do it. */
+const writeOne = (
+  connection: Connection,
+  keys: Keys,
+  addition: Docket.EncodedAddition
+): Effect.Effect<Added, DocketError.DocketError> => {
+  const { due, key, lane, onExisting, payload, priority, retention, task, trace, version } = addition
+  const group = groupId(task, version, lane)
+  const [ready, prio, dues, , wake] = keys.group(group)
+  const call = connection.call("add", scripts.addOne, [...keys.one, ready!, prio!, dues!, wake!], [
+    keys.events,
+    group,
+    onExisting,
+    priority,
+    retention.success,
+    retention.failure,
+    dueOf(due),
+    trace === undefined ? "" : JSON.stringify(trace),
+    key,
+    payload
+  ])
+  return Effect.flatMap(call, (reply) => {
+    const [text, ...rest] = reply as Reply // what the script replies
+    switch (text.toString("latin1", 0, longestWord)) {
+      case "taken":
+        return taken(String(rest[0]))
+      case "special":
+        return writeAll(connection, keys, [addition])
+      default:
+        return Effect.succeed(readAdded(text, rest))
+    }
+  })
+}
+
+/** Writes additions in one call, or none of them. */
+const write = (connection: Connection, keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>) =>
+  additions.length === 1 && additions[0]!.redrive === undefined
+    ? writeOne(connection, keys, additions[0]!)
+    : writeAll(connection, keys, additions)
 
 /** Somebody who waits for the answer to what he has added. */
 interface Waiter {

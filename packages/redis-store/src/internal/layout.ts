@@ -64,6 +64,8 @@ export const parseGroup = (id: string): Group => {
 export interface Keys {
   /** Keys that every script gets, in their order. */
   readonly base: ReadonlyArray<string>
+  /** Keys that the script for one addition gets, before those of its group. */
+  readonly one: ReadonlyArray<string>
   readonly runs: string
   readonly notes: string
   readonly counts: string
@@ -86,6 +88,7 @@ export const makeKeys = (prefix: string, name: string): Keys => {
   const groups = new Map<string, ReadonlyArray<string>>()
   return {
     base: ["meta", "runs", "notes", "counts", "strikes", "pauses", "watch"].map((key) => root + key),
+    one: ["meta", "runs", "notes", "counts", "strikes", "watch"].map((key) => root + key),
     runs: `${root}runs`,
     notes: `${root}notes`,
     counts: `${root}counts`,
@@ -231,15 +234,17 @@ const added: ReadonlyArray<Docket.EncodedAdded["disposition"]> = ["Added", "Exis
 export const readAdded = (bytes: Buffer, reasons: ReadonlyArray<Buffer>): ReadonlyArray<Docket.EncodedAdded> => {
   const all: Array<Docket.EncodedAdded> = []
   let struck = 0
-  for (let at = 0; at < bytes.length; at += 17) {
+  for (let at = 0; at < bytes.length; at += 21) {
     const disposition = added[bytes[at]! - 1]!
-    const generation = bytes.readDoubleBE(at + 1)
-    const due = bytes.readDoubleBE(at + 9)
-    all.push(
-      disposition === "Struck"
-        ? { disposition, generation, due, reason: reasons[struck++]!.toString() }
-        : { disposition, generation, due }
-    )
+    const generation = bytes.readDoubleBE(at + 5)
+    const due = bytes.readDoubleBE(at + 13)
+    for (let n = 0; n < bytes.readUInt32BE(at + 1); n++) {
+      all.push(
+        disposition === "Struck"
+          ? { disposition, generation, due, reason: reasons[struck++]!.toString() }
+          : { disposition, generation: generation + n, due }
+      )
+    }
   }
   return all
 }

@@ -3,20 +3,25 @@
  *
  * Scripts publish events only while somebody listens: a key with half a minute to live says so, and is renewed three times
  * in that time. A message that was missed while the connection was down is found by looking again: waiters do so every few
- * seconds, workers when they renew their leases.
+ * seconds, workers when they renew their leases. Subscribers to events have nothing to look at, so a connection that is half
+ * open must not stay unnoticed: as often as the key is renewed, it subscribes again to what it has, and what does not answer
+ * is replaced. That works on every kind of client; a PING does not reach the connection of a cluster that listens.
  */
 import { type Docket, DocketError } from "@effect-docket/dsl"
 import type { DocketStore } from "@effect-docket/runtime"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Client, Connection } from "./connection.ts"
 import { type Keys, parseGroup, readOutcome, readTexts } from "./layout.ts"
 
 const watchMillis = 30_000
+
+// How long the connection may take to say that it has what it asks for again.
+const answerWithin = Duration.seconds(5)
 
 const again = Duration.seconds(2)
 
@@ -55,6 +60,8 @@ export class Listener {
   readonly #listeners = new Set<(event: DocketStore.StoredEvent) => void>()
   readonly #onCancel = new Set<(token: string) => void>()
   #subscribed: Promise<unknown> | undefined = undefined
+  /** Open while somebody listens. */
+  readonly #used = Latch.makeUnsafe()
 
   constructor(connection: Connection, client: Client, keys: Keys) {
     this.#connection = connection
@@ -73,16 +80,18 @@ export class Listener {
 
   /** Subscribes once; ioredis does so again after each reconnection. */
   get #subscribe(): Effect.Effect<void, DocketError.DocketError> {
-    return Effect.tryPromise({
-      try: () => this.#subscribed ??= this.#client.subscribe(this.#keys.events, this.#keys.cancels),
-      catch: (cause) => {
-        this.#subscribed = undefined
-        return new DocketError.DocketError({
-          operation: "subscribe",
-          reason: new DocketError.StoreUnavailable({ cause })
+    return this.#connection.use("subscribe", () => this.#subscribed ??= this.#ask()).pipe(
+      Effect.tapError(() =>
+        Effect.sync(() => {
+          this.#subscribed = undefined
         })
-      }
-    }).pipe(Effect.asVoid)
+      ),
+      Effect.asVoid
+    )
+  }
+
+  #ask(): Promise<unknown> {
+    return this.#client.subscribe(this.#keys.events, this.#keys.cancels)
   }
 
   get #watch(): Effect.Effect<void, DocketError.DocketError> {
@@ -91,24 +100,46 @@ export class Listener {
     )
   }
 
-  /** Listens in a scope; the scripts publish when this has returned. */
-  listen(tell: (event: DocketStore.StoredEvent) => void): Effect.Effect<void, DocketError.DocketError, Scope.Scope> {
-    return Effect.acquireRelease(
+  /** Replaces the connection if it does not answer. */
+  get #check(): Effect.Effect<void> {
+    return Effect.tryPromise(() => this.#ask()).pipe(
+      Effect.timeoutOrElse({
+        duration: answerWithin,
+        // one that is connecting has its own time
+        orElse: () => Effect.sync(() => this.#client.status === "ready" && this.#client.disconnect(true))
+      }),
+      Effect.ignore
+    )
+  }
+
+  /** While somebody listens, keeps the scripts publishing and the connection alive. */
+  get keep(): Effect.Effect<never> {
+    return this.#used.await.pipe(
+      Effect.andThen(Effect.sleep(Duration.millis(watchMillis / 3))),
+      Effect.andThen(Effect.suspend(() => this.#listeners.size > 0 ? Effect.ignore(this.#watch) : Effect.void)),
+      Effect.andThen(this.#check),
+      Effect.forever
+    )
+  }
+
+  /** Has somebody in a set for a scope. */
+  #join<A>(all: Set<A>, one: A): Effect.Effect<void, never, Scope.Scope> {
+    return Effect.asVoid(Effect.acquireRelease(
       Effect.sync(() => {
-        this.#listeners.add(tell)
+        all.add(one)
+        this.#used.openUnsafe()
       }),
       () =>
         Effect.sync(() => {
-          this.#listeners.delete(tell)
+          all.delete(one)
+          if (this.#listeners.size + this.#onCancel.size === 0) this.#used.closeUnsafe()
         })
-    ).pipe(
-      Effect.andThen(this.#subscribe),
-      Effect.andThen(this.#watch),
-      Effect.andThen(
-        Effect.forkScoped(Effect.repeat(Effect.ignore(this.#watch), Schedule.spaced(Duration.millis(watchMillis / 3))))
-      ),
-      Effect.asVoid
-    )
+    ))
+  }
+
+  /** Listens in a scope; the scripts publish when this has returned. */
+  listen(tell: (event: DocketStore.StoredEvent) => void): Effect.Effect<void, DocketError.DocketError, Scope.Scope> {
+    return this.#join(this.#listeners, tell).pipe(Effect.andThen(this.#subscribe), Effect.andThen(this.#watch))
   }
 
   subscribe(
@@ -147,12 +178,13 @@ export class Listener {
 
   /** Calls back with tokens of claims that somebody asked to cancel. */
   onCancel(tell: (token: string) => void): Effect.Effect<void, DocketError.DocketError, Scope.Scope> {
-    return Effect.andThen(
-      this.#subscribe,
-      Effect.asVoid(Effect.acquireRelease(
-        Effect.sync(() => this.#onCancel.add(tell)),
-        () => Effect.sync(() => this.#onCancel.delete(tell))
-      ))
-    )
+    return Effect.andThen(this.#subscribe, this.#join(this.#onCancel, tell))
   }
 }
+
+/** The listener of a docket. */
+export const make = Effect.fnUntraced(function*(connection: Connection, keys: Keys) {
+  const listener = new Listener(connection, yield* connection.another("listen"), keys)
+  yield* Effect.forkScoped(listener.keep)
+  return listener
+})

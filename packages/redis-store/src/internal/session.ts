@@ -311,11 +311,11 @@ export const attach = Effect.fnUntraced(function*(
       let reply = yield* call(settle, request.capacity, request)
       const settled: Array<DocketStore.Settled> = []
       for (let i = 0; i < settle.order.length; i++) settled[settle.order[i]!] = answerOf[reply.answers[i]!]!
-      let { claims } = reply
+      const claims = Array.from(reply.claims)
       // those are to be settled at once, and make room for others
       while (reply.verdicts.keys.length > 0) {
         reply = yield* call(reply.verdicts, Math.max(0, request.capacity - claims.length), request)
-        claims = [...claims, ...reply.claims]
+        claims.push(...reply.claims)
       }
       for (const { token } of request.settle) held.delete(token)
       offset = reply.now - clock.currentTimeMillisUnsafe()

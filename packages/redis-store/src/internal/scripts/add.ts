@@ -7,7 +7,8 @@
  * `in` and a delay), trace, generation to redrive (or nothing); then key and payload of each addition.
  * States: none, scheduled, ready, running (replaced) → scheduled, ready.
  * Reply: `taken` and the key that refuses it all; `elsewhere` and the group of a run that is to be replaced, which was not
- * named; or one text with disposition, generation and due of each, then the reasons of those struck.
+ * named; or one text, then the reasons of those struck. The text has a disposition, how many in a row it is true of, the
+ * generation of the first of them, those of the others following it one by one, and when they are due.
  */
 import { prelude, strikes } from "./prelude.ts"
 
@@ -50,7 +51,7 @@ end
 local ADDED, EXISTING, REPLACED, HELD = 1, 2, 3, 4
 local answers, reasons = {}, {}
 local i, redrives = 0, 0
-local function answer(disposition, generation, due) answers[i] = pack('>Bdd', disposition, generation, due) end
+local function answer(disposition, n, generation, due) answers[#answers + 1] = pack('>BI4dd', disposition, n, generation, due) end
 
 local function addOne(row, key, payload)
   local kind, due = row.kind, row.due
@@ -67,11 +68,11 @@ local function addOne(row, key, payload)
       taken = generation ~= tonumber(row.redrive)
     end
   end
-  if taken then return answer(EXISTING, known and known.generation or 0, known and known.due or 0) end
+  if taken then return answer(EXISTING, 1, known and known.generation or 0, known and known.due or 0) end
   local strike = struck and struck(kind.task, payload)
   if strike then
     reasons[#reasons + 1] = strike.reason
-    return answer(HELD, 0, due)
+    return answer(HELD, 1, 0, due)
   end
   if known then take(known, key) end
   seq = seq + 1
@@ -80,7 +81,7 @@ local function addOne(row, key, payload)
   if row.trace ~= '' or (known and hasNote(known)) then setNote(r, key, '', '', row.trace) end
   if known then publish(r.gid, key, r.generation, 'Replaced', due) end
   place(r, key, due, not known)
-  answer(known and REPLACED or ADDED, r.generation, due)
+  answer(known and REPLACED or ADDED, 1, r.generation, due)
 end
 
 for _, row in ipairs(rows) do
@@ -90,11 +91,13 @@ for _, row in ipairs(rows) do
   local plain = row.redrive == '' and row.trace == '' and not struck and not watched
   local state = due <= now and READY or SCHEDULED
   local back = plain and state == READY and priority == 0 and list(g, 'back')
+  local inRow = 0
   for _ = 1, row.n do
     i = i + 1
     local key, payload = keys[i], ARGV[at + i * 2]
     if plain and not cache[key] then
       seq = seq + 1
+      inRow = inRow + 1
       if back then
         g.r = g.r + 1
         g.awake = true
@@ -109,13 +112,74 @@ for _, row in ipairs(rows) do
       end
       cache[key] = pack(HEAD, state, 0, 0, 0, 0, 0, 0, 0, seq, due, seq, priority, keepS, keepF, #gid) .. gid .. payload
       dirty[key] = true
-      answers[i] = pack('>Bdd', ADDED, seq, due)
     else
+      if inRow > 0 then answer(ADDED, inRow, seq - inRow + 1, due); inRow = 0 end
       addOne(row, key, payload)
     end
   end
+  if inRow > 0 then answer(ADDED, inRow, seq - inRow + 1, due) end
 end
 flush()
 for i = 1, #order do wake(order[i]) end
 return { table.concat(answers), unpack(reasons) }
+`
+
+/**
+ * Adds one run that nothing is special about: what a producer does most, without the tables that many need.
+ *
+ * KEYS: meta, runs, notes, counts, strikes, watch, and ready, prio, due, wake of the group.
+ * ARGV: channel of events, group, onExisting, priority, retention of successes, of failures, due, trace, key, payload.
+ * States: none → scheduled, ready.
+ * Reply: as that of `add`; or `special`: there are strikes, or the run is to be replaced, and `add` has to do it.
+ */
+export const addOne = `
+local META, RUNS, NOTES, COUNTS, STRIKES, WATCH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local group, onExisting, priority, when, trace, key = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[7], ARGV[8], ARGV[9]
+if redis.call('EXISTS', STRIKES) == 1 then return { 'special' } end
+local known = redis.call('HGET', RUNS, key)
+if known then
+  if onExisting == 'fail' then return { 'taken', key } end
+  if onExisting == 'replace' then return { 'special' } end
+  local _, _, _, _, _, _, _, _, _, due, generation = struct.unpack('>BBI4I4dddHddd', known)
+  return { struct.pack('>BI4dd', 2, 1, generation, due) }
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local due = tonumber(string.sub(when, 3))
+if string.sub(when, 1, 2) == 'in' then due = now + due end
+local seq = redis.call('HINCRBY', META, 'seq', 1)
+local isReady = due <= now
+redis.call('HSET', RUNS, key, struct.pack('>BBI4I4dddHddddddH', isReady and 2 or 1, trace == '' and 0 or 2, 0, 0, 0, 0, 0, 0, seq,
+  due, seq, priority, tonumber(ARGV[5]), tonumber(ARGV[6]), #group) .. group .. ARGV[10])
+if trace ~= '' then redis.call('HSET', NOTES, key, '0:0:' .. #trace .. ':' .. trace) end
+local entry = struct.pack('>d', seq) .. key
+local token
+if isReady then
+  if priority == 0 then
+    redis.call('RPUSH', KEYS[7], entry)
+  else
+    redis.call('ZADD', KEYS[8], seq - priority * 1099511627776, entry)
+  end
+  redis.call('HINCRBY', COUNTS, group .. ':r', 1)
+  token = '1'
+else
+  local head = redis.call('ZRANGE', KEYS[9], 0, 0, 'WITHSCORES')
+  redis.call('ZADD', KEYS[9], due, entry)
+  redis.call('HINCRBY', COUNTS, group .. ':s', 1)
+  if not head[2] or due < tonumber(head[2]) then token = string.format('%d', due) end
+end
+if token then
+  local first = redis.call('LINDEX', KEYS[10], 0)
+  if not first or (first ~= '1' and (token == '1' or tonumber(first) > due)) then
+    redis.call('LPUSH', KEYS[10], token)
+    redis.call('PEXPIRE', KEYS[10], 60000)
+  end
+end
+if redis.call('EXISTS', WATCH) == 1 then
+  local event = { group, key, string.format('%d', seq), isReady and 'Ready' or 'Scheduled', string.format('%d', now),
+    isReady and '' or string.format('%d', due) }
+  for i = 1, #event do event[i] = #event[i] .. ':' .. event[i] end
+  redis.call('PUBLISH', ARGV[1], table.concat(event))
+end
+return { struct.pack('>BI4dd', 1, 1, seq, due) }
 `

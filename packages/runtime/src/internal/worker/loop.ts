@@ -53,6 +53,9 @@ const grace = 5000
 // given back to workers that are free.
 const stale = Duration.millis(20)
 
+// With fewer settlements than that, a second turn beside one that is under way costs more than it saves.
+const leastOverlap = 32
+
 // A store that is away is asked again after 50 ms, then twice as long each time, up to five seconds.
 const shortestWait = 50
 const longestWait = 5000
@@ -95,6 +98,12 @@ export class Loop implements pipeline.Env {
   readonly #warned = new Set<string>()
   #buffer: Array<Claim> = []
   #outbox: Array<Sent> = []
+  /** Turns under way, and how many runs they ask for. */
+  readonly #turns = new Set<Fiber.Fiber<void>>()
+  #asked = 0
+  /** The store answers at once. */
+  #immediate = false
+  #fork: (<A>(effect: Effect.Effect<A>) => Fiber.Fiber<A>) | undefined = undefined
   #stopping = false
   #starting = false
   /** The last claim was as large as it could be. */
@@ -102,6 +111,10 @@ export class Loop implements pipeline.Env {
   #offset = 0
   /** How many turns have failed since one succeeded. */
   #away = 0
+  /** The last renewal failed. */
+  #unrenewed = false
+  /** It has said that the store is away, and not that it is back. */
+  #saidAway = false
   #ended = 0
   #turnedAt = 0
   #steps = 0
@@ -186,21 +199,55 @@ export class Loop implements pipeline.Env {
   run(untilIdle: boolean): Effect.Effect<void> {
     const next: Effect.Effect<void> = Effect.suspend(() => {
       this.#signal.latch.closeUnsafe()
-      if (this.#stopping) {
-        if (this.#drained) return Effect.void
-        // a turn without settlements still hears of cancels
-        return Effect.andThen(
-          this.#outbox.length > 0 || this.#signal.dirty ? this.#turn : this.#signal.latch.await,
-          next
-        )
+      if (this.#stopping && this.#drained) return Effect.void
+      if (this.#wantsTurn && this.#mayTurn) {
+        if (this.#immediate) return Effect.andThen(this.#turn, next)
+        this.#launch()
+        return next
       }
-      if (this.#outbox.length > 0 || this.#signal.dirty || (this.#more && this.#capacity() > 0)) {
-        return Effect.andThen(this.#turn, next)
-      }
-      if (this.#active.size > 0 || !untilIdle) return Effect.andThen(this.#wait, next)
+      if (this.#stopping) return Effect.andThen(this.#signal.latch.await, next)
+      if (this.#active.size > 0 || this.#turns.size > 0 || !untilIdle) return Effect.andThen(this.#wait, next)
       return Effect.flatMap(this.#isIdle, (idle) => idle ? Effect.void : Effect.andThen(this.#wait, next))
     })
-    return next
+    return Effect.flatMap(Effect.context<never>(), (context) => {
+      this.#fork = Effect.runForkWith(context)
+      return Effect.onExit(next, () => Fiber.interruptAll(this.#turns))
+    })
+  }
+
+  /** Whether there is something to tell the store, or to hear from it. A turn without settlements still hears of cancels. */
+  get #wantsTurn(): boolean {
+    return this.#outbox.length > 0 || this.#signal.dirty || (!this.#stopping && this.#more && this.#capacity() > 0)
+  }
+
+  /** Whether a turn may be taken now. */
+  get #mayTurn(): boolean {
+    return this.#turns.size === 0 || this.#mayOverlap
+  }
+
+  /** A turn goes when half of what the worker may hold has ended: the store works on it while the other half runs. */
+  get #mayOverlap(): boolean {
+    const { concurrency } = this.#settings
+    return this.#turns.size <= 1 && this.#away === 0 && !this.#immediate && !this.#isDivided && !this.#stopping &&
+      this.#outbox.length >= Math.max(leastOverlap, (concurrency + this.#ahead.count) / 2)
+  }
+
+  /** Whether slots belong to lanes, or tasks have limits: then every claim depends on the one before. */
+  get #isDivided(): boolean {
+    return this.#settings.lanes !== undefined || this.#settings.limits !== undefined
+  }
+
+  /** Takes a turn beside whatever else happens. */
+  #launch(): void {
+    const fiber = this.#fork!(this.#turn)
+    // a store that answers at once has nothing to overlap
+    this.#immediate = fiber.pollUnsafe() !== undefined
+    if (this.#immediate) return
+    this.#turns.add(fiber)
+    fiber.addObserver(() => {
+      this.#turns.delete(fiber)
+      this.#signal.latch.openUnsafe()
+    })
   }
 
   /** Whether nothing is left that this worker could do or has to wait for. */
@@ -212,7 +259,7 @@ export class Loop implements pipeline.Env {
   }
 
   get #drained(): boolean {
-    return this.#active.size === 0 && this.#outbox.length === 0
+    return this.#active.size === 0 && this.#outbox.length === 0 && this.#turns.size === 0
   }
 
   get #wait(): Effect.Effect<void> {
@@ -239,7 +286,9 @@ export class Loop implements pipeline.Env {
         this.#ahead.observeRuns(begun - this.#turnedAt, this.#ended)
       }
       this.#ended = 0
+      this.#turnedAt = begun
       const capacity = this.#stopping ? 0 : this.#capacity()
+      this.#asked += capacity
       this.#signal.dirty = false
       this.#outbox = []
       const turn = this.#session.turn({
@@ -250,19 +299,23 @@ export class Loop implements pipeline.Env {
       })
       return Effect.matchEffect(Effect.catchDefect(turn, asUnavailable), {
         onSuccess: (reply) => {
+          this.#asked -= capacity
           const ended = this.#nanos()
           this.#ahead.observeTurn(ended - begun)
           this.#turnedAt = ended
           return this.#take(reply, settle, capacity)
         },
-        onFailure: (error) => this.#stayAway(error, settle)
+        onFailure: (error) => {
+          this.#asked -= capacity
+          return this.#stayAway(error, settle)
+        }
       })
     })
   }
 
   #capacity(): number {
-    const ahead = this.#settings.lanes === undefined && this.#settings.limits === undefined ? this.#ahead.count : 0
-    return Math.max(0, this.#settings.concurrency + ahead - this.#active.size - this.#buffer.length)
+    const ahead = this.#isDivided ? 0 : this.#ahead.count
+    return Math.max(0, this.#settings.concurrency + ahead - this.#active.size - this.#buffer.length - this.#asked)
   }
 
   #lanes(): ReadonlyMap<string, number> | undefined {
@@ -295,10 +348,8 @@ export class Loop implements pipeline.Env {
     this.#offset = reply.now - this.clock.currentTimeMillisUnsafe()
     this.#more = capacity > 0 && reply.claimed.length >= capacity
     const messages: Array<Effect.Effect<void>> = []
-    if (this.#away > 0) {
-      this.#away = 0
-      messages.push(Effect.logInfo(`worker ${this.#settings.name}: the store is back`))
-    }
+    this.#away = 0
+    if (this.#saidAway) messages.push(this.#sayBack)
     for (let i = 0; i < settle.length; i++) {
       if (reply.settled[i] === "Lost") messages.push(this.#reportLost(settle[i]!))
     }
@@ -326,16 +377,33 @@ export class Loop implements pipeline.Env {
     )
   }
 
-  /** Says once that the store is away, and waits longer each time, with chance in it so that workers spread. */
+  /** Once per outage, whoever notices first: turns and renewals fail together. */
+  #sayAway(what: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#saidAway) return Effect.void
+      this.#saidAway = true
+      return Effect.logWarning(`worker ${this.#settings.name}: ${what}; trying again`)
+    })
+  }
+
+  /** Once turns and renewals succeed again. */
+  get #sayBack(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (!this.#saidAway || this.#away > 0 || this.#unrenewed) return Effect.void
+      this.#saidAway = false
+      return Effect.logInfo(`worker ${this.#settings.name}: the store is back`)
+    })
+  }
+
+  /** Says that the store is away, and waits longer each time, with chance in it so that workers spread. */
   #stayAway(error: DocketError.DocketError, settle: ReadonlyArray<Sent>): Effect.Effect<void> {
     // what was not acknowledged is sent again, before what has come since; applied twice it is a `Duplicate`
     this.#outbox = [...settle, ...this.#outbox]
     this.#signal.dirty = true
     const longest = Math.min(longestWait, shortestWait * 2 ** this.#away)
     const wait = Effect.flatMap(Random.next, (chance) => Effect.sleep(Duration.millis(longest * (0.5 + chance / 2))))
-    return this.#away++ > 0
-      ? wait
-      : Effect.andThen(Effect.logWarning(`worker ${this.#settings.name}: ${error.message}; trying again`), wait)
+    this.#away++
+    return Effect.andThen(this.#sayAway(error.message), wait)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -352,6 +420,7 @@ export class Loop implements pipeline.Env {
       const limit = this.#settings.limits?.get(claim.task)
       if (limit !== undefined && this.#left(claim.task, limit) <= 0) this.#release(claim)
       else this.#begin(claim)
+      if (this.#mayOverlap) this.#launch()
     }
     this.#starting = false
   }
@@ -417,7 +486,7 @@ export class Loop implements pipeline.Env {
 
   /** Renews what it holds, three times per lease; a renewal that fails is tried again soon. It sleeps while nothing is held. */
   get renew(): Effect.Effect<never> {
-    const { lease, name } = this.#settings
+    const { lease } = this.#settings
     const once = Effect.suspend(() => {
       const claims = this.#buffer.slice()
       for (const slot of this.#active.values()) {
@@ -425,18 +494,22 @@ export class Loop implements pipeline.Env {
       }
       if (claims.length === 0) {
         this.#holds.closeUnsafe()
-        return Effect.void
+        this.#unrenewed = false
+        return this.#sayBack
       }
-      return Effect.map(Effect.catchDefect(this.#session.renew(claims.map(fenceOf)), asUnavailable), (answers) => {
+      return Effect.flatMap(Effect.catchDefect(this.#session.renew(claims.map(fenceOf)), asUnavailable), (answers) => {
         for (const [index, answer] of answers.entries()) this.#hear(claims[index]!, answer)
         this.#signal.latch.openUnsafe()
+        this.#unrenewed = false
+        return this.#sayBack
       })
     })
     return Effect.andThen(this.#holds.await, Effect.sleep(Duration.millis(lease / 3))).pipe(
       Effect.andThen(once.pipe(
-        Effect.tapError((error) =>
-          Effect.logWarning(`worker ${name}: leases could not be renewed, trying again: ${error.message}`)
-        ),
+        Effect.tapError((error) => {
+          this.#unrenewed = true
+          return this.#sayAway(`leases could not be renewed: ${error.message}`)
+        }),
         Effect.retry(Schedule.jittered(Schedule.spaced(Duration.millis(lease / 10)))),
         // the schedule has no end
         Effect.orDie
