@@ -1,9 +1,9 @@
 /**
  * Scatters a list of tasks over a period of time, so that a flood of work becomes a steady stream.
  *
- * A batch is a list of tasks with payloads, a plan is a batch whose keys and times are fixed. `plan` is a dry run,
- * `scatter` plans and writes, `resume` writes what is left of a plan after an outage. Nobody has to guess what was
- * scheduled: a scatter that fails says what became of each item, and carries the rest.
+ * A batch is a list of tasks with payloads, a plan is a batch whose keys and times are fixed. `plan` is a dry run, which
+ * `table` and `svg` show, `scatter` plans and writes, `resume` writes what is left of a plan after an outage. Nobody has to
+ * guess what was scheduled: a scatter that fails says what became of each item, and carries the rest.
  *
  * Item `i` of `n` lies at `start + i * over / (n - 1)`, a single item at the middle; the formula is that of docket for
  * Python (chrisguidry/docket, `src/docket/agenda.py`). Times are whole milliseconds.
@@ -26,6 +26,8 @@ import * as batch from "./internal/agendaBatch.ts"
 import type { ScatterPartial, ScatterRejected } from "./internal/agendaErrors.ts"
 import type { PlanOptions } from "./internal/agendaOptions.ts"
 import * as scatter_ from "./internal/agendaScatter.ts"
+import * as svg_ from "./internal/agendaSvg.ts"
+import * as table_ from "./internal/agendaTable.ts"
 import { draft } from "./internal/agendaWrite.ts"
 import type * as Task from "./Task.ts"
 
@@ -324,6 +326,36 @@ export const plan: {
     Effect.flatMap(draft("Agenda.plan", self, options), (draft) => scatter_.strict(draft))
 )
 
+/**
+ * Options of `table`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TableOptions {
+  /** Most items to show; of more, the first and the last ones are. Default 20. */
+  readonly rows?: number | undefined
+}
+
+/**
+ * A plan as a text table: index, offset from the start of the period, time in UTC, task and key of each item, and a sum
+ * with the highest load. The same plan gives the same text.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const table = (plan: Plan<Task.Any>, options?: TableOptions): string => table_.table(plan, options?.rows ?? 20)
+
+/**
+ * A plan as an SVG picture that shows where the load falls: a bar per stretch of time, a mark per item, one colour per task,
+ * and the closed hours of a window. It needs nothing else, is readable on light and dark pages, and does not grow with the
+ * plan. The same plan gives the same text.
+ *
+ * @category rendering
+ * @since 0.1.0
+ */
+export const svg = (plan: Plan<Task.Any>): string => svg_.svg(plan)
+
 // ---------------------------------------------------------------------------------------------------------------------
 // writing
 // ---------------------------------------------------------------------------------------------------------------------
@@ -368,7 +400,7 @@ export const scatter: {
 
 /**
  * Writes a plan as it is: the same keys, the same times; a time already past becomes now. Slots written before count as
- * `existing`.
+ * `existing`, also those whose answer was lost and whose run has ended since, as long as its outcome is kept.
  *
  * @category writing
  * @since 0.1.0

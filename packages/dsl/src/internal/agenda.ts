@@ -10,7 +10,7 @@
  */
 import type * as Random from "effect/Random"
 import * as Result from "effect/Result"
-import { type PlanOptions, type Read, readPeriod } from "./agendaOptions.ts"
+import { type Period, type PlanOptions, type Read, readPeriod } from "./agendaOptions.ts"
 
 /** A random whole number between two numbers, both included; `around` if none lies there. */
 const between = (low: number, high: number, around: number, random: Random.Random): number => {
@@ -19,14 +19,21 @@ const between = (low: number, high: number, around: number, random: Random.Rando
   return from > to ? Math.round(around) : from + Math.floor(random.nextDoubleUnsafe() * (to - from + 1))
 }
 
+/** Times, and the period that they share out. */
+export interface Spread {
+  readonly times: ReadonlyArray<number>
+  readonly period: Period
+}
+
 /** The times of `count` items, in their order. A time that has passed is now. */
 export const spread = (
   count: number,
   options: PlanOptions,
   now: number,
   random: Random.Random
-): Read<ReadonlyArray<number>> =>
-  Result.map(readPeriod(options, now), ({ jitter, open, soonest }) => {
+): Read<Spread> =>
+  Result.map(readPeriod(options, now), (period) => {
+    const { jitter, open, soonest } = period
     // offsets count open time only: `starts` holds where each open interval begins among them
     const starts: Array<number> = []
     let total = 0
@@ -45,7 +52,7 @@ export const spread = (
       const time = open[index]!.from + offset - starts[index]!
       times.push(time < now ? soonest : time)
     }
-    return times
+    return { times, period }
   })
 
 /** The index of the last of ascending numbers that is not greater than `value`; the first number is 0. */

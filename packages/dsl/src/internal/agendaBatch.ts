@@ -11,6 +11,7 @@ import { pipeArguments } from "effect/Pipeable"
 import * as Predicate from "effect/Predicate"
 import type * as Agenda from "../Agenda.ts"
 import type * as Task from "../Task.ts"
+import type { Interval } from "./agendaWindow.ts"
 import type { EncodedAddition } from "./wire.ts"
 
 export const TypeId = "~@effect-docket/dsl/Agenda" as const
@@ -26,6 +27,18 @@ export interface Planned {
   readonly slot: AnySlot
   /** Its time is absolute, and the options are those of the task alone: a permission adds those of its group. */
   readonly addition: EncodedAddition
+  /** Its key was made for it, and is that of no other run. */
+  readonly isUnique: boolean
+  /** It was sent, and the answer was lost: it may have been written, and may even have run. */
+  readonly inDoubt?: boolean
+}
+
+/** What a plan knows beside its items. */
+export interface Origin {
+  /** The present, for a plan that is written as it is made, and reported as it was planned. */
+  readonly now?: number | undefined
+  /** The period that was shared out, and the open times of it; for those who look at the plan. */
+  readonly period?: { readonly whole: Interval; readonly open: ReadonlyArray<Interval> } | undefined
 }
 
 type Tree = { readonly items: ReadonlyArray<AnyItem> } | { readonly left: Tree; readonly right: Tree }
@@ -77,21 +90,21 @@ class PlanImpl extends BatchImpl implements Agenda.Plan<Task.Any> {
   readonly slots: ReadonlyArray<AnySlot>
   // private, because the text of a payload holds in clear what a payload may hide
   readonly #planned: ReadonlyArray<Planned>
-  readonly #now: number | undefined
+  readonly #origin: Origin
 
-  constructor(planned: ReadonlyArray<Planned>, now: number | undefined) {
+  constructor(planned: ReadonlyArray<Planned>, origin: Origin) {
     super({ items: planned.map(({ item }) => item) }, planned.length)
     this.slots = planned.map(({ slot }) => slot)
     this.#planned = planned
-    this.#now = now
+    this.#origin = origin
   }
 
   static planned(self: PlanImpl): ReadonlyArray<Planned> {
     return self.#planned
   }
 
-  static now(self: PlanImpl): number | undefined {
-    return self.#now
+  static origin(self: PlanImpl): Origin {
+    return self.#origin
   }
 }
 
@@ -114,14 +127,14 @@ export const concat = (left: Agenda.Batch<Task.Any>, right: Agenda.Batch<Task.An
 /** The items of a batch. */
 export const items = (self: Agenda.Batch<Task.Any>): ReadonlyArray<AnyItem> => BatchImpl.items(impl(self))
 
-/** A plan of these. `now` is the present for a plan that is written as it is made, and reported as it was planned. */
-export const fromPlanned = (planned: ReadonlyArray<Planned>, now?: number): Agenda.Plan<never> =>
-  new PlanImpl(planned, now) as Agenda.Plan<Task.Any> as Agenda.Plan<never> // see the header
+/** A plan of these. */
+export const fromPlanned = (planned: ReadonlyArray<Planned>, origin: Origin = {}): Agenda.Plan<never> =>
+  new PlanImpl(planned, origin) as Agenda.Plan<Task.Any> as Agenda.Plan<never> // see the header
 
 const planImpl = (self: Agenda.Plan<Task.Any>): PlanImpl => self as Agenda.Batch<Task.Any> as PlanImpl // as `impl`
 
 /** What a plan was made of. */
 export const planned = (self: Agenda.Plan<Task.Any>): ReadonlyArray<Planned> => PlanImpl.planned(planImpl(self))
 
-/** The present of a plan, if it has one of its own. */
-export const present = (self: Agenda.Plan<Task.Any>): number | undefined => PlanImpl.now(planImpl(self))
+/** What a plan knows beside its items. */
+export const origin = (self: Agenda.Plan<Task.Any>): Origin => PlanImpl.origin(planImpl(self))

@@ -137,6 +137,8 @@ const readWindow = (window: Window): Read<Hours> =>
 
 /** The times that slots may have, one after the other. */
 export interface Period {
+  /** From the start to the end by the clock, closed hours included. */
+  readonly whole: Interval
   readonly open: ReadonlyArray<Interval>
   readonly jitter: number
   /** When an item runs whose time has passed: now, or when the window opens next. */
@@ -151,10 +153,10 @@ export const readPeriod = (options: PlanOptions, now: number): Read<Period> =>
     const jitter = yield* readJitter(options.jitter)
     const whole = { from: start, to: start + Math.floor(over) }
     if (whole.to > maxTime) return yield* invalid("start", "the period ends after the last possible time")
-    if (options.window === undefined) return { open: [whole], jitter, soonest: now }
+    if (options.window === undefined) return { whole, open: [whole], jitter, soonest: now }
     const hours = yield* readWindow(options.window)
     const open = intervals(hours, whole.from, whole.to)
     return open.length > 0
-      ? { open, jitter, soonest: nextOpening(hours, now) }
+      ? { whole, open, jitter, soonest: nextOpening(hours, now) }
       : yield* invalid("window", "is not open at any time of the period")
   })

@@ -8,7 +8,7 @@ import type * as Agenda from "../Agenda.ts"
 import type * as Docket from "../Docket.ts"
 import * as DocketError from "../DocketError.ts"
 import type * as Task from "../Task.ts"
-import { fromPlanned, planned, present } from "./agendaBatch.ts"
+import { fromPlanned, type Origin, origin, planned } from "./agendaBatch.ts"
 import { ScatterPartial, ScatterRejected } from "./agendaErrors.ts"
 import { type AnyFailed, chunkSize, type Draft, draft, write } from "./agendaWrite.ts"
 
@@ -31,12 +31,13 @@ export const make = (docket: Docket.Docket["Service"]): Agenda.Agenda["Service"]
       return yield* new ScatterRejected<never>({ rejected })
     }
     const size = atomic ? maxAtomic : chunkSize
-    const now = present(plan) ?? (yield* Clock.currentTimeMillis)
+    const { period, ...made } = origin(plan)
+    const now = made.now ?? (yield* Clock.currentTimeMillis)
     const { failed, rest, ...report } = yield* write(docket, planned(plan), { atomic, size, now })
     if (failed.length === 0) return report as Report // the slots of the plan
     return yield* atomic
       ? new ScatterRejected<never>({ rejected: failed })
-      : new ScatterPartial<never>({ ...report, failed, rest: fromPlanned(rest) })
+      : new ScatterPartial<never>({ ...report, failed, rest: fromPlanned(rest, { period }) })
   })
 })
 
@@ -45,11 +46,11 @@ const inOrder = (failed: ReadonlyArray<AnyFailed>): ReadonlyArray<AnyFailed> =>
 
 /** The plan of a draft in which nothing is wrong. */
 export const strict = (
-  { duplicates, invalid, planned }: Draft,
-  now?: number
+  { duplicates, invalid, period, planned }: Draft,
+  now?: Origin["now"]
 ): Effect.Effect<Plan, Rejected> =>
   invalid.length + duplicates.length === 0
-    ? Effect.succeed(fromPlanned(planned, now))
+    ? Effect.succeed(fromPlanned(planned, { now, period }))
     : Effect.fail(new ScatterRejected<never>({ rejected: inOrder([...invalid, ...duplicates]) }))
 
 /** Writes everything or nothing. */
@@ -67,9 +68,9 @@ export const resume = (agenda: Agenda.Agenda["Service"], plan: Plan): Effect.Eff
 /** Writes what encodes; what does not has failed in its place. */
 const loosely = Effect.fnUntraced(function*(
   agenda: Agenda.Agenda["Service"],
-  { invalid, now, planned }: Draft
+  { invalid, now, period, planned }: Draft
 ): Effect.fn.Return<Report, Partial> {
-  const written = yield* Effect.result(resume(agenda, fromPlanned(planned, now)))
+  const written = yield* Effect.result(resume(agenda, fromPlanned(planned, { now, period })))
   if (invalid.length === 0) return yield* Effect.fromResult(written)
   const { existing, scheduled, struck } = Result.merge(written)
   const { failed, rest } = Result.isFailure(written) ? written.failure : { failed: [], rest: fromPlanned([]) }

@@ -13,11 +13,13 @@ import * as Result from "effect/Result"
 import type * as Agenda from "../Agenda.ts"
 import type * as Docket from "../Docket.ts"
 import { DocketError, InvalidOption, KeyExists, type Reason } from "../DocketError.ts"
+import type * as Execution from "../Execution.ts"
 import type * as Task from "../Task.ts"
-import { spread } from "./agenda.ts"
+import { type Spread, spread } from "./agenda.ts"
 import { type AnyItem, type AnySlot, items, type Planned } from "./agendaBatch.ts"
 import * as client from "./client.ts"
-import type { EncodedAddition } from "./wire.ts"
+import { resolved } from "./options.ts"
+import type { EncodedAddition, EncodedRun } from "./wire.ts"
 
 /** A slot of any task that was not written. */
 export type AnyFailed = Agenda.Failed<Task.Any>
@@ -26,6 +28,7 @@ export type AnyFailed = Agenda.Failed<Task.Any>
 export interface Draft {
   /** When it was made. */
   readonly now: number
+  readonly period: Spread["period"]
   /** What encodes, items with a key of an earlier one among them. */
   readonly planned: ReadonlyArray<Planned>
   /** What does not encode. Its key is empty if it is not known. */
@@ -50,8 +53,9 @@ export const draft = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Draft, DocketError> {
   const all = items(batch)
   const now = yield* Clock.currentTimeMillis
-  const times = spread(all.length, options, now, yield* Random.Random)
-  if (Result.isFailure(times)) return yield* new DocketError({ operation, reason: times.failure })
+  const spreading = spread(all.length, options, now, yield* Random.Random)
+  if (Result.isFailure(spreading)) return yield* new DocketError({ operation, reason: spreading.failure })
+  const { period, times } = spreading.success
   // generated keys ascend per docket; here per plan, so that the same seed gives the same keys
   const docket = {}
   const planned: Array<Planned> = []
@@ -60,7 +64,7 @@ export const draft = Effect.fnUntraced(function*(
   const keys = new Set<string>()
   for (const [index, item] of all.entries()) {
     const { key, payload, task } = item
-    const at = times.success[index]!
+    const at = times[index]!
     const encoded = yield* Effect.result(client.encode(operation, { docket, task }, task, payload, { key, at }))
     if (Result.isFailure(encoded)) {
       invalid.push({ slot: slotOf(index, item, key ?? "", at), reason: encoded.failure.reason })
@@ -68,11 +72,12 @@ export const draft = Effect.fnUntraced(function*(
     }
     const addition = encoded.success
     const slot = slotOf(index, item, addition.key, at)
-    planned.push({ item: { task, payload, key: addition.key }, slot, addition })
+    const isUnique = key === undefined && resolved(task).key === undefined
+    planned.push({ item: { task, payload, key: addition.key }, slot, addition, isUnique })
     if (keys.has(addition.key)) duplicates.push({ slot, reason: new KeyExists({ key: addition.key }) })
     else keys.add(addition.key)
   }
-  return { now, planned, invalid, duplicates }
+  return { now, period, planned, invalid, duplicates }
 })
 
 /** What became of each slot. */
@@ -86,14 +91,30 @@ export interface Written {
 }
 
 /**
- * Items per write of a loose scatter. Large enough that a round trip is shared by many (a hundred thousand items take two
- * hundred calls), small enough that a store is not blocked for long and that a failure leaves little in doubt.
+ * Items per write of a loose scatter. Large enough that a round trip is shared by many (a hundred thousand items take four
+ * hundred calls), small enough that a store is not blocked for long and that a failure leaves little in doubt. Measured on
+ * Redis: 250 block it for 1.5 ms (3.7 at most), 500 for twice as long, and are 5 % faster in all.
  */
-export const chunkSize = 500
+export const chunkSize = 250
+
+const none: ReadonlyMap<Planned, Execution.Disposition> = new Map()
 
 /** Whether the items that follow would fail as well. The other reasons are about what was written, or pass by. */
 const stops = (reason: Reason): boolean =>
   reason._tag === "StoreUnavailable" || reason._tag === "IncompatibleStore" || reason._tag === "Unsupported"
+
+const ended: ReadonlySet<Execution.State> = new Set<Execution.State>(["Completed", "Failed", "Cancelled", "Skipped"])
+
+/**
+ * Whether an item in doubt was written, and has ended since. Its key is free then, and another addition would be another
+ * run. A key that others use as well says so only together with the time and the payload.
+ */
+const hasRun = ({ addition, isUnique, slot }: Planned, run: EncodedRun | undefined): boolean =>
+  run !== undefined && ended.has(run.state) &&
+  (isUnique || (run.due === DateTime.toEpochMillis(slot.at) && run.payload === addition.payload))
+
+/** Lookups at once; they are one round trip each, and one command or two. */
+const lookups = 50
 
 /** How to write the items of a plan: through the permissions in scope, else with the options of the tasks. */
 const grants = Effect.fnUntraced(function*(docket: Docket.Docket["Service"], planned: ReadonlyArray<Planned>) {
@@ -127,7 +148,7 @@ const grants = Effect.fnUntraced(function*(docket: Docket.Docket["Service"], pla
 
 /**
  * Writes a plan, `size` items at a time; what is due by `now` is due at once by the clock of the store. Nothing of it is
- * lost: every item is in one of the lists.
+ * lost: every item is in one of the lists. Items in doubt are looked up first.
  */
 export const write = Effect.fnUntraced(function*(
   agenda: Docket.Docket["Service"],
@@ -137,6 +158,20 @@ export const write = Effect.fnUntraced(function*(
   const { docket, grant } = yield* grants(agenda, planned)
   const isPast = ({ slot }: Planned) => DateTime.toEpochMillis(slot.at) <= options.now
   const present = DateTime.makeUnsafe(options.now)
+  const send = Effect.fnUntraced(function*(
+    chunk: ReadonlyArray<Planned>
+  ): Effect.fn.Return<ReadonlyMap<Planned, Execution.Disposition>, DocketError> {
+    const doubtful = chunk.filter((one) => one.inDoubt)
+    const runs = yield* Effect.forEach(doubtful, ({ slot }) => docket.get(slot.key), { concurrency: lookups })
+    const answers = new Map<Planned, Execution.Disposition>()
+    doubtful.forEach((one, index) => hasRun(one, runs[index]) && answers.set(one, "Existing"))
+    const left = chunk.filter((one) => !answers.has(one))
+    if (left.length === 0) return answers
+    const additions = left.map((one) => isPast(one) ? { ...grant(one), due: { after: 0 } } : grant(one))
+    const added = yield* docket.addEncoded(additions, { atomic: options.atomic })
+    left.forEach((one, index) => answers.set(one, added[index]!.disposition)) // a docket answers every addition, or fails
+    return answers
+  })
   const scheduled: Array<AnySlot> = []
   const existing: Array<AnySlot> = []
   const struck: Array<AnySlot> = []
@@ -146,22 +181,19 @@ export const write = Effect.fnUntraced(function*(
   const taken = new Set<string>()
   let stopped: Reason | undefined
   for (let from = 0; from < planned.length; from += options.size) {
+    if (from > 0) yield* Effect.yieldNow // a store in memory answers at once, and others want to run as well
     const chunk = planned.slice(from, from + options.size)
     const fresh = stopped === undefined ? chunk.filter(({ slot }) => !taken.has(slot.key)) : []
-    const additions = fresh.map((one) => isPast(one) ? { ...grant(one), due: { after: 0 } } : grant(one))
-    const added = additions.length === 0
-      ? Result.succeed([])
-      : yield* Effect.result(docket.addEncoded(additions, { atomic: options.atomic }))
-    const reason = stopped ?? (Result.isFailure(added) ? added.failure.reason : undefined)
+    const sent = yield* Effect.result(send(fresh))
+    const reason = stopped ?? (Result.isFailure(sent) ? sent.failure.reason : undefined)
     if (reason !== undefined && stops(reason)) stopped = reason
-    const dispositions = Result.isSuccess(added) ? added.success : []
-    const sent = new Map(fresh.map((one, index) => [one, dispositions[index]?.disposition]))
+    const answers = Result.isSuccess(sent) ? sent.success : none
     for (const one of chunk) {
       const slot = isPast(one) ? { ...one.slot, at: present } : one.slot
-      const disposition = sent.get(one) ?? (taken.has(slot.key) ? "Existing" : undefined)
+      const disposition = answers.get(one) ?? (taken.has(slot.key) ? "Existing" : undefined)
       if (disposition === undefined) {
-        failed.push({ slot: one.slot, reason: reason! }) // a docket answers every addition, or fails
-        rest.push(one)
+        failed.push({ slot: one.slot, reason: reason! }) // what was sent has an answer
+        rest.push(reason!._tag === "StoreUnavailable" && fresh.includes(one) ? { ...one, inDoubt: true } : one)
       } else if (disposition === "Struck") struck.push(slot)
       else {
         taken.add(slot.key)
