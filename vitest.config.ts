@@ -1,5 +1,8 @@
 import { defineConfig } from "vitest/config"
 
+// These start Redis servers and processes.
+const onRedis = ["packages/redis-store/test/**/*.test.ts", "examples/test/*.redis.test.ts"]
+
 // Packages resolve each other from source, so no build comes before the tests.
 const conditions = ["@effect-docket/source", "module", "node", "development|production"]
 
@@ -14,16 +17,16 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["packages/*/test/**/*.test.ts", "examples/test/**/*.test.ts"],
-          exclude: ["packages/redis-store/**"],
+          exclude: onRedis,
           sequence: { concurrent: true }
         }
       },
       {
         extends: true,
-        // These start Redis servers and processes: one file at a time, after the others.
+        // one file at a time, after the others
         test: {
           name: "integration",
-          include: ["packages/redis-store/test/**/*.test.ts"],
+          include: onRedis,
           globalSetup: ["packages/redis-store/test/globalSetup.ts"],
           maxWorkers: 1,
           sequence: { groupOrder: 1 },

@@ -3,98 +3,12 @@
  * `sha256sum`. Each test has a folder of its own and waits for what the program says, not for time.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, type Scope } from "effect"
-import { execFile, execFileSync, spawn } from "node:child_process"
+import { Effect } from "effect"
+import { execFileSync } from "node:child_process"
 import * as fs from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
 import { count, toBytes } from "../src/fileReport/files.ts"
-import type { Report } from "../src/fileReport/report.ts"
-
-const main = fileURLToPath(new URL("../src/fileReport/main.ts", import.meta.url))
-const limit = 120_000
-
-/** A folder that is removed at the end; by `rm`, which copes with paths that are too long for Node. */
-const folder: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
-  Effect.sync(() => fs.realpathSync(fs.mkdtempSync(join(tmpdir(), "file-report-")))),
-  (path) => Effect.sync(() => execFileSync("rm", ["-rf", path]))
-)
-
-interface Ended {
-  readonly code: number | null
-  readonly stdout: string
-  readonly stderr: string
-}
-
-const command = [process.execPath, "--conditions=@effect-docket/source", main]
-
-/** The program in `cwd`. It does not outlive the test. */
-const start = (cwd: string, args: ReadonlyArray<string>, [file, ...before] = command) =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const child = spawn(file!, [...before, ...args], { cwd, stdio: ["ignore", "pipe", "pipe"] })
-        const output = { stdout: "", stderr: "" }
-        const listeners = new Set<() => void>()
-        for (const name of ["stdout", "stderr"] as const) {
-          child[name].setEncoding("utf8").on("data", (text: string) => {
-            output[name] += text
-            listeners.forEach((listener) => listener())
-          })
-        }
-        const ended = new Promise<Ended>((resolve) => child.once("close", (code) => resolve({ code, ...output })))
-        return { child, output, listeners, ended }
-      }),
-      ({ child, ended }) =>
-        Effect.promise(() => {
-          child.kill("SIGKILL")
-          return ended
-        })
-    ),
-    ({ child, ended, listeners, output }) => ({
-      ended: Effect.promise(() => ended),
-      signal: (signal: NodeJS.Signals) => Effect.sync(() => child.kill(signal)),
-      /** Waits until stdout makes it true. */
-      until: (holds: (stdout: string) => boolean) =>
-        Effect.callback<void>((resume) => {
-          const listener = () => {
-            if (!holds(output.stdout)) return
-            listeners.delete(listener)
-            resume(Effect.void)
-          }
-          listeners.add(listener)
-          void ended.then(({ stderr, stdout }) => resume(Effect.die(new Error(`it ended: ${stdout}${stderr}`))))
-          listener()
-        })
-    })
-  )
-
-const run = (cwd: string, ...args: ReadonlyArray<string>) =>
-  Effect.flatMap(start(cwd, args), (program) => program.ended)
-
-const read = (file: string): Report => JSON.parse(fs.readFileSync(file, "utf8")) as Report
-
-/** The output of `xargs -0` with these arguments. Without blocking: other tests have to react to their programs. */
-const xargs = (input: Buffer, ...args: ReadonlyArray<string>) =>
-  Effect.callback<string, Error>((resume) => {
-    const options = { env: { ...process.env, LC_ALL: "C" }, maxBuffer: 2 ** 28 }
-    const child = execFile("xargs", ["-0", ...args], options, (error, stdout) => {
-      resume(error === null ? Effect.succeed(stdout) : Effect.fail(error))
-    })
-    child.stdin!.end(input)
-  })
-
-/** What `wc` and `sha256sum` say of the files of a report. */
-const reference = Effect.fnUntraced(function*({ files, root }: Report) {
-  const input = Buffer.concat(files.flatMap(({ path }) => [toBytes(root, path), Buffer.from([0])]))
-  const counts = yield* xargs(input, "sh", "-c", `for f; do wc -lwc < "$f"; done`, "sh")
-  const sums = (yield* xargs(input, "sha256sum", "-z", "--")).split("\0")
-  return counts.trimEnd().split("\n").map((line, index): Report["files"][number] => {
-    const [lines = -1, words = -1, bytes = -1] = line.trim().split(/\s+/).map(Number)
-    return { path: files[index]!.path, sha256: sums[index]!.slice(0, 64), bytes, lines, words }
-  })
-})
+import { command, folder, limit, read, reference, run, start } from "./fileReport.ts"
 
 /** Not in one step for a watcher, but for a rename. */
 const place = (path: string, text: string) => {
@@ -210,20 +124,26 @@ describe("file report", () => {
         [[".", "--concurrency", "0"], "--concurrency"],
         [[".", "--concurrency", "many"], "--concurrency"],
         [[".", "--recursive"], "--recursive"],
-        [[".", "other"], "other"]
+        [[".", "other"], "other"],
+        [[".", "--worker"], "--worker needs --store"],
+        [["--store", "http://user:secret@host", "--worker"], "--store: has to begin with redis://"],
+        [["--store", "redis://host", "--lease", "0"], "--lease"]
       ] as const
       for (const [args, message] of cases) {
         const { code, stderr, stdout } = yield* run(cwd, ...args)
         assert.deepEqual([code, stdout], [2, ""], args.join(" "))
         assert.match(stderr, /^file-report: .*\n$/)
         assert.include(stderr, message)
+        assert.notInclude(stderr, "secret")
       }
       const unwritable = yield* run(cwd, ".", "--report", ".")
       assert.strictEqual(unwritable.code, 1)
       assert.match(unwritable.stderr, /^file-report: the report cannot be written to .*\n$/)
       const help = yield* run(cwd, "--help")
       assert.deepEqual([help.code, help.stderr], [0, ""])
-      for (const flag of ["--report", "--concurrency", "--watch", "--json", "--strict"]) {
+      for (
+        const flag of ["--report", "--concurrency", "--watch", "--json", "--strict", "--store", "--worker", "--lease"]
+      ) {
         assert.include(help.stdout, flag)
       }
       assert.sameMembers(fs.readdirSync(cwd), ["file"])

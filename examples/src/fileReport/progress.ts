@@ -4,8 +4,8 @@
  */
 import { Docket, Progress } from "@effect-docket/dsl"
 import { Clock, Console, Context, Effect, Layer, Schedule, Schema, Stdio, Stream, Terminal } from "effect"
+import { bold, fit, number, plural } from "../shared/text.ts"
 import type { Bold } from "./report.ts"
-import { bold, fit, number, plural } from "./text.ts"
 
 const clearLine = "\r\u001b[K"
 const hideCursor = "\u001b[?25l"
@@ -61,20 +61,24 @@ const make = Effect.fnUntraced(function*({ json, report }: { readonly json: bool
 
 const isCounter = Schema.is(Progress.Counter)
 
-/** Follows the runs of a task; another one reports how many there will be. */
-export const layerProgress = (counted: string) =>
+/** Follows the runs whose keys begin with `prefix`; a task of the docket `home` reports how many there will be. */
+export const layerProgress = (prefix: string, home: Docket.Docket["Service"]) =>
   Layer.effectDiscard(Effect.gen(function*() {
     const screen = yield* Screen
+    const docket = yield* Docket.Docket
     const now = yield* Clock.currentTimeMillis
     const seen = { found: 0, done: 0, failed: 0, running: 0, since: now, before: 0, dirty: true }
     const running = new Set<string>()
-    const see = Effect.fnUntraced(function*({ event, key, task }: Docket.AnyEvent) {
-      if (task !== counted) {
-        if (event._tag !== "Progress" || !isCounter(event.value) || event.value.total === undefined) return
-        if (seen.found === seen.done) Object.assign(seen, { since: yield* Clock.currentTimeMillis, before: seen.done })
-        seen.found += event.value.total
-        if (!screen.live) yield* screen.line(`counting ${plural(event.value.total, "file")}`)
-      } else if (event._tag === "Started") running.add(key)
+    const announce = Effect.fnUntraced(function*({ event }: Docket.AnyEvent) {
+      if (event._tag !== "Progress" || !isCounter(event.value) || event.value.total === undefined) return
+      if (seen.found <= seen.done) Object.assign(seen, { since: yield* Clock.currentTimeMillis, before: seen.done })
+      seen.found += event.value.total
+      seen.dirty = true
+      if (!screen.live) yield* screen.line(`counting ${plural(event.value.total, "file")}`)
+    })
+    const see = ({ event, key }: Docket.AnyEvent) => {
+      if (!key.startsWith(prefix)) return
+      if (event._tag === "Started") running.add(key)
       else if (event._tag === "Retrying") running.delete(key)
       else if (event._tag === "Finished") {
         running.delete(key)
@@ -82,10 +86,15 @@ export const layerProgress = (counted: string) =>
         if (event.exit._tag === "Failure") seen.failed++
       }
       seen.dirty = true
-    })
-    yield* Docket.events.pipe(Stream.runForEach(see), Effect.forkScoped({ startImmediately: true }))
+    }
+    yield* home.events.pipe(Stream.runForEach(announce), Effect.forkScoped({ startImmediately: true }))
+    yield* docket.events.pipe(
+      Stream.runForEach((event) => Effect.sync(() => see(event))),
+      Effect.forkScoped({ startImmediately: true })
+    )
     const describe = (columns: number, at: number): string => {
-      const { before, done, failed, found, since } = seen
+      const { before, failed, found, since } = seen
+      const done = Math.min(seen.done, found) // another process may have counted before the search was over
       if (done === found) return found === 0 ? "searching" : `watching · ${number(done)} counted · Ctrl-C ends`
       const rate = (done - before) / Math.max(0.001, (at - since) / 1000)
       const parts = [

@@ -1,11 +1,12 @@
 /**
  * What is known of the files, and the report made of it. Shown here: state of an application beside the docket as a
- * service, and a typed failure that ends in a message.
+ * service, and a typed failure that ends in a message. The state is nothing but outcomes of runs, whoever ran them: a
+ * process that starts anew gets them from the docket again.
  */
 import type { TaskFailure } from "@effect-docket/dsl"
 import { Context, Effect, FileSystem, Layer, Result, Schema } from "effect"
+import { bytes, fit, number, plural } from "../shared/text.ts"
 import type { Binary, Busy, Counted, Found, Search, Unreadable, Vanished } from "./files.ts"
-import { bytes, fit, number, plural } from "./text.ts"
 
 type Failure = Busy | Unreadable | Binary | Vanished | TaskFailure.TaskFailure
 
