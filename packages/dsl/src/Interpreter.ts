@@ -27,15 +27,7 @@ export { decodeEvent, decodeOutcome, errorOf } from "./internal/execution.ts"
  * @category options
  * @since 0.1.0
  */
-export {
-  type AnyRetry,
-  integer,
-  invalid,
-  millis,
-  type Recurrence,
-  type Resolved,
-  resolved
-} from "./internal/options.ts"
+export { type AnyRetry, integer, invalid, millis, type Resolved, resolved } from "./internal/options.ts"
 
 /**
  * How `toLayer` hands an implementation to the worker.
@@ -59,4 +51,12 @@ export { type Client, due, encode, encodeSeed } from "./internal/client.ts"
  * @category perpetual tasks
  * @since 0.1.0
  */
-export { interval as seedInterval, keep as keepSeeded } from "./internal/seed.ts"
+export { interval as seedInterval, make as keepSeeded } from "./internal/seed.ts"
+
+/**
+ * When a perpetual task runs.
+ *
+ * @category perpetual tasks
+ * @since 0.1.0
+ */
+export * as recurrence from "./internal/recurrence.ts"

@@ -150,7 +150,11 @@ describe("A bad option", () => {
     ["perpetual.cron", { perpetual: { cron: "* * *" } }],
     ["perpetual.cron", { perpetual: { cron: "@never" } }],
     ["perpetual.cron", { perpetual: { cron: "0 0 31 2 *" } }],
-    ["perpetual.cron", { perpetual: { cron: "0 0 * * *", timeZone: "Mars/Olympus" } }]
+    ["perpetual.timeZone", { perpetual: { cron: "0 0 * * *", timeZone: "Mars/Olympus" } }],
+    ["perpetual.jitter", { perpetual: { every: "1 minute", jitter: -1 } }],
+    ["perpetual.jitter", { perpetual: { every: "1 minute", jitter: "1 minute" } }],
+    ["perpetual.jitter", { perpetual: { cron: "0 9-17 * * *", jitter: "1 hour" } }],
+    ["perpetual.overlap", { perpetual: { every: "1 minute", overlap: "allow", catchUp: "all" } }]
   ]
   for (const [option, bad] of table) {
     it(`${option} is refused by name when the task is made: ${JSON.stringify(bad)}`, () => {
@@ -180,6 +184,7 @@ describe("A perpetual option", () => {
       automatic: false,
       overlap: "skip",
       catchUp: "latest",
+      jitter: 0,
       next: { _tag: "Every", millis: 60_000 }
     })
   })

@@ -8,6 +8,7 @@ import { describe } from "@effect/vitest"
 import type { Layer } from "effect"
 import type { DocketStore } from "../src/DocketStore.ts"
 import { adding } from "./contract/adding.ts"
+import { agenda } from "./contract/agenda.ts"
 import { cancelling } from "./contract/cancelling.ts"
 import { comparison } from "./contract/comparison.ts"
 import { delivery } from "./contract/delivery.ts"
@@ -15,6 +16,7 @@ import { failures } from "./contract/failures.ts"
 import * as kit from "./contract/kit.ts"
 import { operating } from "./contract/operating.ts"
 import { outages } from "./contract/outages.ts"
+import { perpetual } from "./contract/perpetual.ts"
 import { state } from "./contract/state.ts"
 import { strikes } from "./contract/strikes.ts"
 
@@ -30,8 +32,10 @@ export const suite = (name: string, layer: Layer.Layer<DocketStore, unknown>, op
     describe("retries, timeouts, failures", () => failures(made))
     describe("delivery, leases, workers", () => delivery(made))
     describe("when the store is away", () => outages(made))
+    describe("perpetual and cron", () => perpetual(made))
     describe("state, results, progress, events", () => state(made))
     describe("strikes and pauses", () => strikes(made))
+    describe("agenda", () => agenda(made))
     describe("operating", () => operating(made))
     if (!made.isLive) describe("the model", () => comparison(layer, options))
   })

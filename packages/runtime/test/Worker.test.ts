@@ -4,7 +4,6 @@ import { DocketTest } from "@effect-docket/runtime/testing"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, DateTime, Effect, Fiber, Latch, Layer, Option, Schedule, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { PerpetualOptions } from "../../dsl/src/internal/options.ts"
 import { Ahead } from "../src/internal/worker/ahead.ts"
 import * as Kit from "./Kit.ts"
 
@@ -103,13 +102,11 @@ describe("Options of a worker", () => {
         yield* unsupported(Task.make("Gated", { concurrency: 1 })),
         yield* unsupported(Task.make("Gated", { rateLimit: { limit: 1, window: "1 second" } })),
         yield* unsupported(Task.make("Gated", { cooldown: "1 second" })),
-        yield* unsupported(Task.make("Gated", { debounce: "1 second" })),
-        yield* unsupported(Task.make("Gated").annotate(PerpetualOptions, { every: 1, overlap: "queue" })),
-        yield* unsupported(Task.make("Gated").annotate(PerpetualOptions, { every: 1, catchUp: "all" }))
+        yield* unsupported(Task.make("Gated", { debounce: "1 second" }))
       ]
       assert.deepStrictEqual(
         messages,
-        ["concurrency", "rateLimit", "cooldown", "debounce", "perpetual.overlap", "perpetual.catchUp"].map((gate) =>
+        ["concurrency", "rateLimit", "cooldown", "debounce"].map((gate) =>
           `Worker: option \`${gate}\` of task "Gated" is not supported by this version of effect-docket`
         )
       )

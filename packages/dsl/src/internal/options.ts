@@ -5,7 +5,9 @@
  */
 import * as Context from "effect/Context"
 import * as Cron from "effect/Cron"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import { DocketError, InvalidOption } from "../DocketError.ts"
@@ -13,6 +15,9 @@ import type * as Perpetual from "../Perpetual.ts"
 import type * as Retry from "../Retry.ts"
 import type * as Task from "../Task.ts"
 import type { TaskFailure } from "../TaskFailure.ts"
+import type { Recurrence } from "./recurrence.ts"
+import * as ticks from "./recurrence.ts"
+import { checks, interval as checkInterval } from "./seed.ts"
 
 const Id = "@effect-docket/dsl/Task"
 
@@ -71,17 +76,6 @@ export const toAnnotations = (options: object): Context.Context<never> => {
   return Context.makeUnsafe(annotations)
 }
 
-/** What a perpetual task does, read. */
-export interface Recurrence {
-  readonly next: { readonly _tag: "Every"; readonly millis: number } | {
-    readonly _tag: "Cron"
-    readonly cron: Cron.Cron
-  }
-  readonly automatic: boolean
-  readonly overlap: "skip" | "queue" | "allow"
-  readonly catchUp: "skip" | "latest" | "all"
-}
-
 /** The options of a task, read. Durations are milliseconds. */
 export interface Resolved {
   readonly key: AnyKey | undefined
@@ -94,7 +88,7 @@ export interface Resolved {
   readonly version: number
   readonly migrate: ((stored: unknown, version: number) => unknown) | undefined
   readonly perpetual: Recurrence | undefined
-  /** Options that the task sets and that no worker of this version knows: gates, other ways to overlap and to catch up. */
+  /** Options that the task sets and that no worker of this version knows: gates. */
   readonly unsupported: ReadonlyArray<string>
 }
 
@@ -136,31 +130,89 @@ const nicknames: Readonly<Record<string, string>> = {
   "@hourly": "0 * * * *"
 }
 
-const recurrence = (operation: string, options: Perpetual.Options): Recurrence => {
-  const common = {
-    automatic: options.automatic ?? false,
-    overlap: options.overlap ?? "skip",
-    catchUp: options.catchUp ?? "latest"
+/** The time zone of an expression; `undefined` if the name is not one. */
+const zoneOf = (timeZone: string | undefined): DateTime.TimeZone | undefined =>
+  timeZone === undefined
+    ? DateTime.zoneMakeNamedUnsafe("UTC")
+    : Option.getOrUndefined(DateTime.zoneFromString(timeZone))
+
+const cronOf = (operation: string, given: string | Cron.Cron, timeZone: string | undefined): Cron.Cron => {
+  const zone = zoneOf(timeZone)
+  if (zone === undefined) {
+    return invalid(operation, "perpetual.timeZone", `${JSON.stringify(timeZone)} is not a time zone`)
   }
-  const { cron: given, every: interval, timeZone } = options as Partial<
-    { cron: string | Cron.Cron; every: Duration.Input; timeZone: string }
-  > // one of both is there: `Perpetual.Options`
-  if (given === undefined) {
-    const every = millis(operation, "perpetual.every", interval!, 1)
-    if (!Number.isFinite(every)) return invalid(operation, "perpetual.every", "has to be finite")
-    return { ...common, next: { _tag: "Every", millis: every } }
+  // a value without a zone would follow that of the machine
+  if (Cron.isCron(given)) {
+    return timeZone === undefined && Option.isSome(given.tz) ? given : ticks.inZone(given, zone)
   }
-  // a tick that never comes is found here, and not by the first run that waits for the next
-  const ticking = (cron: Cron.Cron): Recurrence =>
-    Result.isSuccess(Result.try(() => Cron.next(cron, 0)))
-      ? { ...common, next: { _tag: "Cron", cron } }
-      : invalid(operation, "perpetual.cron", "it never comes")
-  if (Cron.isCron(given)) return ticking(given)
-  const cron = Cron.parse(nicknames[given] ?? given, timeZone ?? "UTC")
-  return Result.isSuccess(cron)
-    ? ticking(cron.success)
-    : invalid(operation, "perpetual.cron", `${JSON.stringify(given)}: ${cron.failure.message}`)
+  const cron = Cron.parse(nicknames[given] ?? given, zone)
+  if (Result.isFailure(cron)) {
+    return invalid(operation, "perpetual.cron", `${JSON.stringify(given)}: ${cron.failure.message}`)
+  }
+  // at every hour means at each of them that passes, at 2 o'clock means once a day
+  return cron.success.hours.size === 0 ? ticks.everyOccurrence(cron.success) : cron.success
 }
+
+// As many ticks show how close the ticks of an expression come to each other.
+const sample = 64
+
+/** The shortest time between two ticks. */
+const shortestGap = (cron: Cron.Cron): number => {
+  let gap = Infinity
+  let previous = -Infinity
+  for (let i = 0, tick = ticks.cronAfter(cron, 0); i < sample && tick !== undefined; i++) {
+    gap = Math.min(gap, tick - previous)
+    previous = tick
+    tick = ticks.cronAfter(cron, tick)
+  }
+  return gap
+}
+
+const recurrence = (operation: string, options: Perpetual.Options): Recurrence => {
+  const { cron, every, jitter: spread, overlap, timeZone } = options as Partial<
+    {
+      cron: string | Cron.Cron
+      every: Duration.Input
+      jitter: Duration.Input
+      overlap: Recurrence["overlap"]
+      timeZone: string
+    }
+  > // one of `every` and `cron` is there: `Perpetual.Options`
+  if (overlap === "allow" && options.catchUp === "all") {
+    return invalid(
+      operation,
+      "perpetual.overlap",
+      "`overlap: \"allow\"` and `catchUp: \"all\"` exclude each other: one adds ticks as they come, one makes up for them in their order"
+    )
+  }
+  const jitter = spread === undefined ? 0 : Math.floor(millis(operation, "perpetual.jitter", spread))
+  const interval = every === undefined && cron !== undefined
+    ? undefined
+    : Math.ceil(millis(operation, "perpetual.every", every!, 1))
+  if (interval === Infinity) return invalid(operation, "perpetual.every", "has to be finite")
+  const next: Recurrence["next"] = interval === undefined
+    ? { _tag: "Cron", cron: cronOf(operation, cron!, timeZone) }
+    : { _tag: "Every", millis: interval }
+  // a tick that never comes is found here, and not by the first run that waits for the next
+  if (next._tag === "Cron" && ticks.cronAfter(next.cron, 0) === undefined) {
+    return invalid(operation, "perpetual.cron", "it never comes")
+  }
+  const distance = jitter === 0 ? Infinity : next._tag === "Every" ? next.millis : shortestGap(next.cron)
+  if (jitter >= distance) {
+    const limit = Duration.format(Duration.millis(distance))
+    return invalid(operation, "perpetual.jitter", `has to be shorter than the time from one run to the next, ${limit}`)
+  }
+  return {
+    automatic: options.automatic ?? false,
+    overlap: overlap ?? "skip",
+    catchUp: options.catchUp ?? "latest",
+    jitter,
+    next
+  }
+}
+
+// How long the last outcome of a perpetual task is kept at least: whoever keeps it seeded has to see that it was ended.
+const leastRetention = checks * Duration.toMillis(checkInterval)
 
 const resolve = (task: Task.Any): Resolved => {
   const get = <A>(reference: Context.Reference<A>): A => Context.get(task.annotations, reference)
@@ -195,8 +247,7 @@ const resolve = (task: Task.Any): Resolved => {
     unsupported.push(name)
     millis(operation, name, (isPart(value, "for") ? value["for"] : value) as Duration.Input, 1) // `{ for }` or a duration
   }
-  if (perpetual !== undefined && perpetual.overlap !== "skip") unsupported.push("perpetual.overlap")
-  if (perpetual !== undefined && perpetual.catchUp !== "latest") unsupported.push("perpetual.catchUp")
+  const kept = perpetual === undefined ? 0 : leastRetention
   return {
     key: get(Key),
     retry: get(Retry_) as AnyRetry | undefined, // a task may give rules by tag
@@ -205,8 +256,8 @@ const resolve = (task: Task.Any): Resolved => {
     priority: priority as number | ((payload: never) => number), // checked above
     lane,
     retention: {
-      success: millis(operation, "retention.success", success as Duration.Input), // the types of the option say so
-      failure: millis(operation, "retention.failure", failure as Duration.Input)
+      success: Math.max(kept, millis(operation, "retention.success", success as Duration.Input)), // the types of the option say so
+      failure: Math.max(kept, millis(operation, "retention.failure", failure as Duration.Input))
     },
     version: integer(operation, "version", get(Version), 1),
     migrate: get(Migrate),

@@ -17,6 +17,13 @@ const maxTexts = 32
 interface History {
   readonly texts: ReadonlyArray<string>
   readonly failures: ReadonlyArray<readonly [at: number, text: number]>
+  readonly begun?: Begun | undefined
+}
+
+/** When a run was due and when it began, before it was first retried: what a perpetual task counts from. */
+export interface Begun {
+  readonly due: number
+  readonly startedAt: number
 }
 
 /** A failure of the past, decoded. */
@@ -30,18 +37,23 @@ const none: History = { texts: [], failures: [] }
 // written by `append`; what it did not write is a history that nobody can read, and the schedule begins anew
 const parse = (stored: string): History => Result.getOrElse(Result.try(() => JSON.parse(stored) as History), () => none)
 
-/** The history with one more failure. */
-export const append = (stored: string | undefined, at: number, exit: string): string => {
-  const { failures, texts } = stored === undefined ? none : parse(stored)
+/** The history with one more failure; `begun` is kept of the first. */
+export const append = (stored: string | undefined, at: number, exit: string, begun?: Begun): string => {
+  const { begun: first, failures, texts } = stored === undefined ? none : parse(stored)
   const known = texts.indexOf(exit)
   const text = known !== -1 ? known : texts.length < maxTexts ? texts.length : failures.length % maxTexts
   return JSON.stringify(
     {
       texts: known !== -1 ? texts : text === texts.length ? [...texts, exit] : texts.with(text, exit),
-      failures: [...failures, [at, text]]
+      failures: [...failures, [at, text]],
+      begun: first ?? begun
     } satisfies History
   )
 }
+
+/** When the run began, if its history says so. */
+export const begun = (stored: string | undefined): Begun | undefined =>
+  stored === undefined ? undefined : parse(stored).begun
 
 /** The failures of a history, oldest first. One whose error does not decode (any more) is left out. */
 export const read = (

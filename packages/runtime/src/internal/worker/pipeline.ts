@@ -14,6 +14,7 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type { Change, Settlement } from "../../DocketStore.ts"
 import * as history from "./history.ts"
+import * as overlap from "./overlap.ts"
 import * as perpetuate from "./perpetuate.ts"
 import * as retry from "./retry.ts"
 import type * as services from "./services.ts"
@@ -62,7 +63,7 @@ const pastOf = (slot: Slot): Effect.Effect<string | undefined> => {
   const { error } = failed(slot, lostReason(slot)) as { readonly error: unknown } // a failure, as `failed` makes it
   return Effect.map(encodeFailure(slot, error), ({ exit }) => {
     let past = claim.failures
-    for (let n = 0; n < claim.lost; n++) past = history.append(past, claim.startedAt, exit)
+    for (let n = 0; n < claim.lost; n++) past = history.append(past, claim.startedAt, exit, begunOf(slot))
     return past
   })
 }
@@ -105,7 +106,10 @@ const run = (env: Env, slot: Slot, payload: unknown, restore: Restore): Effect.E
   const { handler, traced } = slot.program
   const body = Effect.suspend(() => handler(payload))
   const spanned = traced ? Effect.withSpan(body, slot.claim.task, spanOptions(slot, env.store.name)) : body
-  return Effect.flatMap(Effect.exit(restore(spanned)), (exit) => closeScope(slot, exit))
+  return Effect.flatMap(
+    Effect.exit(restore(overlap.beside(env, slot, payload, spanned))),
+    (exit) => closeScope(slot, exit)
+  )
 }
 
 const closeScope = (slot: Slot, exit: Exit.Exit<unknown, unknown>): Effect.Effect<Exit.Exit<unknown, unknown>> =>
@@ -158,8 +162,12 @@ const settle = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<Change | 
     case "Lost":
       return Exit.succeed(undefined)
     case "Cancelled":
-    case "Released":
       return Exit.succeed(outcome)
+    case "Released":
+      // it has begun: whoever gets it next must not take it for one that was missed
+      return Exit.succeed(
+        slot.program.options.perpetual?.catchUp === "skip" ? { _tag: "Snooze", after: 0 } : outcome
+      )
     case "Success": {
       return Effect.matchEffect(codec.encodeSuccess(outcome.value), {
         onSuccess: (exit) => Exit.succeed(completed(exit)),
@@ -196,7 +204,12 @@ const verdictOn = (
         case "Snooze":
           return verdict
         case "Retry":
-          return { _tag: "Retry", after: verdict.after, exit, failures: history.append(past, failure.at, exit) }
+          return {
+            _tag: "Retry",
+            after: verdict.after,
+            exit,
+            failures: history.append(past, failure.at, exit, begunOf(slot))
+          }
       }
     })
   )
@@ -227,15 +240,19 @@ const encodeFailure = (
 // perpetuate
 // ---------------------------------------------------------------------------------------------------------------------
 
-const successorOf = (env: Env, { claim, next, program }: Slot, change: Change): Settlement["successor"] => {
-  const recurrence = program.options.perpetual
-  if (recurrence === undefined || next.cancelled || !env.mayFollow(claim.task)) return undefined
-  if (change._tag !== "Completed" && change._tag !== "Failed") return undefined
-  return {
-    due: next.due ?? perpetuate.following(recurrence, claim.startedAt, env.storeNow()),
-    payload: next.payload ?? claim.payload,
-    version: next.payload === undefined ? claim.version : program.options.version
-  }
+/** What the history of a perpetual run has to keep. */
+const begunOf = (slot: Slot): history.Begun | undefined =>
+  slot.program.options.perpetual === undefined ? undefined : perpetuate.begunOf(slot)
+
+const successorOf = (env: Env, slot: Slot, change: Change, now: number): ReturnType<typeof perpetuate.successor> =>
+  env.mayFollow(slot.claim.task) ? perpetuate.successor(slot, change, now) : undefined
+
+/** Moves a run that was missed to the tick that comes instead: it has not begun, so nothing is counted. */
+const passOver = (env: Env, slot: Slot, due: number): Effect.Effect<void> => {
+  const { generation, key, token } = slot.claim
+  const after = Math.max(0, due - env.storeNow())
+  env.finish(slot, { key, generation, token, change: { _tag: "Snooze", after }, successor: undefined })
+  return report("Debug", slot, `missed its time, the next is in ${after} ms`)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -293,8 +310,18 @@ const conclude = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<void> =
     }
     const { generation, key, token } = slot.claim
     measure(env, slot, change)
-    env.finish(slot, { key, generation, token, change, successor: successorOf(env, slot, change) })
-    return slot.program.verbose || change._tag === "Failed" ? log(slot, change, outcome) : Effect.void
+    // a tick that has a run of its own is not that of the successor
+    const now = Math.max(env.storeNow(), slot.ticked)
+    const successor = successorOf(env, slot, change, now)
+    const flushed = slot.flush === undefined || change._tag === "Cancelled"
+      ? Effect.void
+      : Effect.forkDetach(slot.flush(now))
+    env.finish(slot, { key, generation, token, change, successor: successor === "Ends" ? undefined : successor })
+    const told = slot.program.verbose || change._tag === "Failed" ? log(slot, change, outcome) : Effect.void
+    const done = successor === "Ends"
+      ? Effect.andThen(told, report("Error", slot, "it has no next time: it ends"))
+      : told
+    return slot.flush === undefined ? done : Effect.andThen(flushed, done)
   })
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -303,8 +330,10 @@ const conclude = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<void> =
 
 /** Runs a claim and hands its settlement to the worker. It is run with the services of the run: `services.context`. */
 export const execute = (env: Env, slot: Slot): Effect.Effect<void> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.matchEffect(slot.program.codec.decodePayload(slot.claim.payload, slot.claim.version), {
+  Effect.uninterruptibleMask((restore) => {
+    const due = perpetuate.missed(slot)
+    if (due !== undefined) return passOver(env, slot, due)
+    return Effect.matchEffect(slot.program.codec.decodePayload(slot.claim.payload, slot.claim.version), {
       onFailure: (message) =>
         conclude(
           env,
@@ -317,7 +346,7 @@ export const execute = (env: Env, slot: Slot): Effect.Effect<void> =>
             ? conclude(env, slot, refused)
             : Effect.flatMap(run(env, slot, payload, restore), (exit) => conclude(env, slot, classify(slot, exit))))
     })
-  ).pipe(
+  }).pipe(
     // nothing above fails; if it does it is a bug, and even then the run is settled
     Effect.catchCause((cause) =>
       Effect.suspend(() => slot.done ? Effect.void : conclude(env, slot, defect(slot, Cause.squash(cause))))

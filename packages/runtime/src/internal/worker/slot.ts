@@ -2,6 +2,7 @@
  * One claimed run inside a worker, from claim to settlement: the value that the steps of the pipeline pass on.
  */
 import type { Docket } from "@effect-docket/dsl"
+import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type { Claim } from "../../DocketStore.ts"
@@ -35,6 +36,10 @@ export class Slot {
     payload: undefined,
     cancelled: false
   }
+  /** Until when ticks that come while it is running have been taken care of, by the clock of the store. */
+  ticked = 0
+  /** Adds the runs of the ticks until then that have none: see `overlap.ts`. */
+  flush: ((until: number) => Effect.Effect<void>) | undefined = undefined
 
   constructor(claim: Claim, program: Program, startedAt: number) {
     this.claim = claim

@@ -83,18 +83,27 @@ export const start = Effect.fnUntraced(function*(
   })
   const loop = new Loop(store, session, signal, clock, settings, programs)
   const { now } = yield* session.turn({ settle: [], capacity: 0, lanes: undefined, except: undefined })
+  const begun = clock.currentTimeMillisUnsafe()
   for (const { options: { perpetual }, task } of programs.values()) {
     if (perpetual?.automatic !== true) continue
     const seed = yield* Interpreter.encodeSeed(operation, { docket: store, task }, task, undefined, undefined)
-    const add = (now: number) => store.add([{ ...seed, due: perpetuate.first(perpetual, now) }], { atomic: false })
-    yield* add(now)
-    yield* Effect.forkScoped(Interpreter.keepSeeded({
+    const add = (now: number) => {
+      const due = perpetuate.first(perpetual, seed.task, seed.key, now)
+      return due === undefined
+        ? Effect.logError(`perpetual task "${task._tag}" has no next time: it is not seeded`)
+        : store.add([{ ...seed, due }], { atomic: false })
+    }
+    const chain = Interpreter.keepSeeded({
       task: task._tag,
       key: seed.key,
       every: Interpreter.seedInterval,
       get: store.get,
-      seed: Effect.suspend(() => add(loop.storeNow()))
-    }))
+      // the first time before the loop has heard of the store's clock
+      seed: Effect.suspend(() => add(now + clock.currentTimeMillisUnsafe() - begun))
+    })
+    // a finite worker that is asked for so many runs has them, also of a chain that was ended
+    yield* limits?.has(task._tag) === true ? add(now) : chain.check
+    yield* Effect.forkScoped(chain.keep)
   }
   return loop
 })
