@@ -11,12 +11,13 @@ import * as additions from "./additions.ts"
 import { type Connection, script } from "./connection.ts"
 import { type Keys, keysOf, parseGroup, prefixOf, readDone, readRecord, readTexts, type Record } from "./layout.ts"
 import type { Listener } from "./listener.ts"
-import { cancel, clear, progress, strikeOf } from "./scripts/small.ts"
+import { cancel, clear, forget, progress, strikeOf } from "./scripts/small.ts"
 import { attach, isServed, type Registered, registered } from "./session.ts"
 
 const scripts = {
   cancel: script(cancel),
   clear: script(clear),
+  forget: script(forget),
   progress: script(progress),
   strikeOf: script(strikeOf)
 }
@@ -253,18 +254,22 @@ const cancelWith = Effect.fnUntraced(
 
 const clearAll = Effect.fnUntraced(function*(env: Env) {
   const { connection, keys } = env
-  let removed = 0
+  let count = 0
   for (const group of (yield* groupsOf(env)).keys()) {
     while (true) {
-      const [count, more] = (yield* connection.call("clear", scripts.clear, keysOf(keys, [group]), [
+      const [more, ...removed] = (yield* connection.call("clear", scripts.clear, keysOf(keys, [group]), [
         ...prefixOf(keys, [group]),
         page
-      ])) as readonly [number, number] // what the script replies
-      removed += count
+      ])) as readonly [number, ...ReadonlyArray<Buffer>] // what the script replies
+      const texts = removed.map(String)
+      const names = texts.filter((_, index) => index % 2 === 0)
+      const generations = texts.filter((_, index) => index % 2 === 1)
+      if (names.length > 0) yield* connection.call("clear", scripts.forget, names.map(keys.done), generations)
+      count += names.length
       if (more === 0) break
     }
   }
-  return removed
+  return count
 })
 
 /** The docket of an environment. */

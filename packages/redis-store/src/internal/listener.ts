@@ -7,7 +7,7 @@
  * open must not stay unnoticed: as often as the key is renewed, it subscribes again to what it has, and what does not answer
  * is replaced. That works on every kind of client; a PING does not reach the connection of a cluster that listens.
  */
-import { type Docket, DocketError } from "@effect-docket/dsl"
+import type { Docket, DocketError } from "@effect-docket/dsl"
 import type { DocketStore } from "@effect-docket/runtime"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"

@@ -5,7 +5,7 @@ import { Docket } from "@effect-docket/dsl"
 import { assert } from "@effect/vitest"
 import { DateTime, Effect, Fiber, Option, Stream } from "effect"
 import { type Kit, longLease, stateOf, stored, Work } from "./kit.ts"
-import { add, addition, attach, failure } from "./seam.ts"
+import { add, addition, attach, exit, failure } from "./seam.ts"
 
 const everything = { task: undefined, lane: undefined }
 
@@ -143,6 +143,25 @@ export const operating = ({ test }: Kit): void => {
       assert.strictEqual((yield* add("k")).disposition, "Added")
       assert.strictEqual((yield* add("struck", { task: "Struck" })).disposition, "Struck")
       assert.strictEqual(yield* store.clear, 1)
+    }))
+
+  test("clear of a perpetual run → nothing is known of an earlier cycle of its key either", () =>
+    Effect.gen(function*() {
+      const store = yield* stored
+      const worker = yield* attach()
+      yield* add("k")
+      yield* worker.settle(yield* worker.claimOne, { _tag: "Completed", exit: exit(null) }, {
+        due: { after: longLease },
+        payload: "{}",
+        version: 1
+      })
+      assert.strictEqual(yield* store.clear, 1)
+      assert.isUndefined(yield* store.get("k"))
+      // one that is not pending is left alone
+      yield* add("ended")
+      yield* worker.complete(yield* worker.claimOne)
+      assert.strictEqual(yield* store.clear, 0)
+      assert.strictEqual((yield* store.get("ended"))?.state, "Completed")
     }))
 
   test("a handle of a cleared run → Gone, and its key is free", () =>

@@ -83,13 +83,12 @@ return 1
  * Removes pending runs of a group, a batch of them.
  *
  * KEYS: the prelude's, the group. ARGV: the prelude's; most runs of each kind. States: scheduled, ready → none.
- * Reply: how many were removed, and whether there may be more.
+ * Reply: whether there may be more; then key and generation of each that was removed.
  */
 export const clear = `${prelude}
 local most = tonumber(arg())
 local g = order[1]
-local removed = 0
-local keys = {}
+local keys, removed = {}, {}
 local dues = redis.call('ZRANGE', g.due, 0, most - 1)
 local members = redis.call('LRANGE', g.ready, 0, most - 1)
 local ranked = redis.call('ZRANGE', g.prio, 0, most - 1)
@@ -103,7 +102,8 @@ for _, key in ipairs(keys) do
     if r.state == READY then g.r = g.r - 1 else g.s = g.s - 1 end
     if hasNote(r) then dropNote(key) end
     remove(key)
-    removed = removed + 1
+    removed[#removed + 1] = key
+    removed[#removed + 1] = str(r.generation)
     publish(r.gid, key, r.generation, 'Finished', 'Gone', '')
   end
 end
@@ -111,7 +111,22 @@ many('ZREM', g.due, dues)
 if #members > 0 then redis.call('LTRIM', g.ready, #members, -1) end
 many('ZREM', g.prio, ranked)
 flush()
-return { removed, (#dues == most or #members == most or #ranked == most) and 1 or 0 }
+return { (#dues == most or #members == most or #ranked == most) and 1 or 0, unpack(removed) }
+`
+
+/**
+ * Forgets the outcomes that came before the runs that were removed: nothing is known of a key that was cleared.
+ *
+ * KEYS: `done:<key>` of each. ARGV: their generations.
+ */
+export const forget = `
+for i = 1, #KEYS do
+  local done = redis.call('GET', KEYS[i])
+  if done then
+    local _, _, _, generation = struct.unpack('>BBdd', done)
+    if generation < tonumber(ARGV[i]) then redis.call('DEL', KEYS[i]) end
+  end
+end
 `
 
 /**
