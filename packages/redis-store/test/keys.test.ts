@@ -218,7 +218,7 @@ describe("what the scripts touch", () => {
       }
       assert.isAtLeast(
         Number(yield* Effect.promise(() => admin.zcard(`docket:{${store.name}}:g:1/default/T:due`))),
-        40_000
+        30_000
       )
       yield* Effect.promise(() => admin.flushdb())
     }).pipe(Effect.scoped))

@@ -7,6 +7,7 @@ import * as servers from "./server.ts"
 
 /** A proxy in front of a server. */
 export interface Proxy {
+  readonly port: number
   readonly url: string
   /** Ends all connections. */
   readonly cut: Effect.Effect<void>
@@ -14,19 +15,25 @@ export interface Proxy {
   readonly refuse: (on: boolean) => Effect.Effect<void>
   /** Passes everything on so much later. */
   readonly delay: (millis: number) => Effect.Effect<void>
+  /** Drops what the server says, or no longer. */
+  readonly mute: (on: boolean) => Effect.Effect<void>
   /** Neither passes anything on nor ends the connections that there are: both sides believe that the other is silent. */
   readonly halfOpen: Effect.Effect<void>
 }
 
-/** Makes a proxy. */
-export const make = Effect.fnUntraced(function*(port: number): Effect.fn.Return<Proxy, never, Scope.Scope> {
+/** Makes a proxy in front of a port, on a port of its own. */
+export const make = Effect.fnUntraced(function*(
+  port: number,
+  given?: number
+): Effect.fn.Return<Proxy, never, Scope.Scope> {
   const sockets = new Set<Socket>()
   const silent = new WeakSet<Socket>()
   let refusing = false
+  let muted = false
   let millis = 0
-  const link = (from: Socket, to: Socket) => {
+  const link = (from: Socket, to: Socket, isServer: boolean) => {
     from.on("data", (bytes) => {
-      if (silent.has(from)) return
+      if (silent.has(from) || (muted && isServer)) return
       if (millis === 0) to.write(bytes)
       else setTimeout(() => to.write(bytes), millis)
     })
@@ -40,10 +47,10 @@ export const make = Effect.fnUntraced(function*(port: number): Effect.fn.Return<
   const server = createServer((client) => {
     if (refusing) return void client.destroy()
     const upstream = createConnection({ host: "127.0.0.1", port })
-    link(client, upstream)
-    link(upstream, client)
+    link(client, upstream, false)
+    link(upstream, client, true)
   })
-  const own = yield* servers.freePort
+  const own = given ?? (yield* servers.freePort)
   const cut = Effect.sync(() => {
     for (const socket of sockets) socket.destroy()
   })
@@ -54,6 +61,7 @@ export const make = Effect.fnUntraced(function*(port: number): Effect.fn.Return<
     () => Effect.andThen(cut, Effect.sync(() => server.close()))
   )
   return {
+    port: own,
     url: `redis://127.0.0.1:${own}`,
     cut,
     refuse: (on) =>
@@ -63,6 +71,10 @@ export const make = Effect.fnUntraced(function*(port: number): Effect.fn.Return<
     delay: (by) =>
       Effect.sync(() => {
         millis = by
+      }),
+    mute: (on) =>
+      Effect.sync(() => {
+        muted = on
       }),
     halfOpen: Effect.sync(() => {
       for (const socket of sockets) silent.add(socket)

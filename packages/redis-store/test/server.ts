@@ -4,6 +4,7 @@
 import { afterAll, beforeAll } from "@effect/vitest"
 import { Effect, Exit, Random, Schedule, Scope } from "effect"
 import { Redis, type RedisOptions } from "ioredis"
+import { spawnSync } from "node:child_process"
 import { writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import * as path from "node:path"
@@ -37,6 +38,12 @@ export interface Options {
 /** Runs a command of the test. */
 export const command = <A>(f: () => Promise<A>): Effect.Effect<A> => Effect.promise(f)
 
+/** What lets a test use DEBUG, where that has to be said: servers before 7.0 do not know the setting. */
+export const debugging = (): ReadonlyArray<string> => {
+  const version = /v=(\d+)\./.exec(spawnSync(findServer() ?? "", ["--version"], { encoding: "utf8" }).stdout ?? "")
+  return Number(version?.[1] ?? 7) >= 7 ? ["enable-debug-command local"] : []
+}
+
 /** Waits until something holds that nobody announces. */
 export const until = <E, R>(condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
   Effect.asVoid(Effect.repeat(condition, { until: (holds) => holds, schedule: Schedule.spaced(20) }))
@@ -68,6 +75,8 @@ const connect = (port: number, options?: RedisOptions): Redis =>
     replyMapping: "legacy",
     retryStrategy: () => 50,
     maxRetriesPerRequest: null,
+    // it has to see a server that loads
+    enableReadyCheck: false,
     ...options as Omit<RedisOptions, "replyMapping">
   }).on("error", () => {})
 
@@ -160,6 +169,24 @@ const slots = 16_384
 export const nodeId = (server: Server): Effect.Effect<string> =>
   command(() => server.admin.cluster("MYID") as Promise<string>)
 
+/** The slot that has the keys of a docket. */
+export const slotOf = (server: Server, docket: string): Effect.Effect<number> =>
+  command(() => server.admin.cluster("KEYSLOT", `{${docket}}`) as Promise<number>)
+
+/** The master that has a slot. */
+export const masterOf = Effect.fnUntraced(function*(nodes: ReadonlyArray<Server>, slot: number) {
+  const ranges = yield* command(() => nodes[0]!.admin.cluster("SLOTS"))
+  const [, , owner] = ranges.find(([from, to]) => from <= slot && slot <= to)!
+  return nodes.find((node) => node.port === owner![1])!
+})
+
+/** Whether the replicas of a master have heard everything. */
+export const isReplicated = (master: Server): Effect.Effect<boolean> =>
+  Effect.map(
+    info(master, "replication"),
+    (fields) => /offset=(\d+)/.exec(fields.get("slave0") ?? "")?.[1] === fields.get("master_repl_offset")
+  )
+
 /** Three masters, and a replica of each. */
 export const cluster: Effect.Effect<Servers, never, Scope.Scope> = Effect.gen(function*() {
   const nodes = yield* Effect.all(
@@ -168,7 +195,8 @@ export const cluster: Effect.Effect<Servers, never, Scope.Scope> = Effect.gen(fu
         config: [
           "cluster-enabled yes",
           "cluster-config-file nodes.conf",
-          "cluster-node-timeout 2000",
+          // longer than a busy machine lets a server wait for its turn
+          "cluster-node-timeout 4000",
           "cluster-announce-ip 127.0.0.1"
         ]
       })),
@@ -179,7 +207,8 @@ export const cluster: Effect.Effect<Servers, never, Scope.Scope> = Effect.gen(fu
   for (const [index, { admin }] of masters.entries()) {
     const from = Math.floor(index * slots / 3)
     const to = Math.floor((index + 1) * slots / 3) - 1
-    yield* command(() => admin.call("CLUSTER", "ADDSLOTSRANGE", from, to))
+    // a range of them is a command of 7.0
+    yield* command(() => admin.cluster("ADDSLOTS", ...Array.from({ length: to - from + 1 }, (_, slot) => from + slot)))
     yield* command(() => admin.call("CLUSTER", "SET-CONFIG-EPOCH", index + 1))
   }
   for (const { port } of nodes.slice(1)) yield* command(() => first.admin.cluster("MEET", "127.0.0.1", port))
@@ -205,6 +234,16 @@ export const cluster: Effect.Effect<Servers, never, Scope.Scope> = Effect.gen(fu
     )
   yield* Effect.forEach(nodes, (node) => until(knowsReplicas(node)))
   return { url: `redis+cluster://${masters.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes }
+})
+
+/** A cluster of one server, which says that it is at another port. */
+export const clusterOfOne = Effect.fnUntraced(function*(announced: number) {
+  const server = yield* start({
+    config: ["cluster-enabled yes", "cluster-announce-ip 127.0.0.1", `cluster-announce-port ${announced}`]
+  })
+  yield* command(() => server.admin.cluster("ADDSLOTS", ...Array.from({ length: slots }, (_, slot) => slot)))
+  yield* until(Effect.map(clusterInfo(server), (fields) => fields.get("cluster_state") === "ok"))
+  return server
 })
 
 /** A master and a replica, and three Sentinels that watch them. */

@@ -13,12 +13,12 @@ export class Work extends Task.make("Work", {
 /** Its group. */
 export class Works extends TaskGroup.make(Work) {}
 
-/** Handlers that say when a body begins, and with which attempt. */
-export const handling = (told: (n: number, attempt: number) => void) =>
+/** Handlers that tell when a body begins, and with which attempt. */
+export const handling = (begins: (n: number, attempt: number) => Effect.Effect<void>) =>
   Layer.merge(
     Work.toLayer(({ millis, n }) =>
       Effect.gen(function*() {
-        told(n, (yield* Execution.CurrentExecution).attempt)
+        yield* begins(n, (yield* Execution.CurrentExecution).attempt)
         yield* Effect.sleep(millis)
         return n
       })

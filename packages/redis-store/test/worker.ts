@@ -20,7 +20,7 @@ const ready = Layer.effectDiscard(Effect.sync(() => print("ready")))
 
 const main = ready.pipe(
   Layer.provideMerge(Worker.layer(Works, { name, concurrency: 5, lease: Number(lease) })),
-  Layer.provide(handling((n, attempt) => print(`start ${n} ${attempt}`))),
+  Layer.provide(handling((n, attempt) => Effect.sync(() => print(`start ${n} ${attempt}`)))),
   Layer.provide(DocketEngine.layer({ name: docket })),
   Layer.provide(RedisStore.layer({ url })),
   Layer.provide(Logger.layer([logger]))

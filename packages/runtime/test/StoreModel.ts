@@ -78,6 +78,8 @@ export interface Run extends Omit<Addition, "after" | "onExisting" | "redrive"> 
   readonly cancelling: boolean
   readonly outcome: Docket.EncodedOutcome | undefined
   readonly outcomeGeneration: number
+  /** The end of the retention of the outcome. */
+  readonly outcomeUntil: number
 }
 
 export interface State {
@@ -92,6 +94,11 @@ export interface State {
   readonly pauses: Set<TaskName | undefined>
   /** Claims of each worker that somebody asked to cancel since its last turn. */
   cancelled: ReadonlyArray<ReadonlySet<number>>
+  /**
+   * Nothing runs in the store: a run whose lease is over while it is to be cancelled, or that is struck, is claimed to be
+   * settled.
+   */
+  readonly isLazy: boolean
   /** Every step that was made. */
   readonly steps: Set<`${Transition}: ${Stored} -> ${Stored}`>
 }
@@ -114,7 +121,7 @@ export type Answer =
   | number
   | undefined
 
-export const initial = (now: number): State => ({
+export const initial = (now: number, isLazy = false): State => ({
   now,
   sequence: 0,
   runs: new Map(),
@@ -122,6 +129,7 @@ export const initial = (now: number): State => ({
   strikes: new Map(),
   pauses: new Set(),
   cancelled: [new Set(), new Set()],
+  isLazy,
   steps: new Set()
 })
 
@@ -157,11 +165,17 @@ export const step = (before: State, command: Command): [State, Answer] => {
     const due = state.now + after
     return move(run, transition, after > 0 ? "Scheduled" : "Ready", { ...changes, due, arrival: ++state.sequence })
   }
+  const endOf = ({ retention }: Run, to: Stored) =>
+    state.now + (to === "Failed" ? retention.failure : retention.success)
   const settle = (run: Run, transition: Transition, to: Stored, outcome: Docket.EncodedOutcome) => {
-    const retention = to === "Failed" ? run.retention.failure : run.retention.success
-    const until = state.now + retention
-    const settled = move(run, transition, to, { until, outcome, outcomeGeneration: run.generation })
-    if (retention === 0) move(settled, "forget", "None")
+    const until = endOf(run, to)
+    const settled = move(run, transition, to, {
+      until,
+      outcome,
+      outcomeGeneration: run.generation,
+      outcomeUntil: until
+    })
+    if (until === state.now) move(settled, "forget", "None")
   }
   const giveBack = (run: Run, transition: Transition, changes: Partial<Run>) => move(run, transition, "Ready", changes)
   const struckOutcome = { _tag: "Struck", reason: "struck" } as const
@@ -194,7 +208,8 @@ export const step = (before: State, command: Command): [State, Answer] => {
         until: 0,
         cancelling: false,
         outcome: undefined,
-        outcomeGeneration: 0
+        outcomeGeneration: 0,
+        outcomeUntil: 0
       },
       replaces ? "replace" : "add",
       after
@@ -218,7 +233,8 @@ export const step = (before: State, command: Command): [State, Answer] => {
         const outcome = { _tag: "Exit", exit: change.exit } as const
         if (successor === undefined || run.cancelling) settle(settled, transition, to, outcome)
         else {
-          const done = move(settled, transition, to, { outcome, outcomeGeneration: generation })
+          const outcomeUntil = endOf(run, to)
+          const done = move(settled, transition, to, { outcome, outcomeGeneration: generation, outcomeUntil })
           const fresh = { generation: ++state.sequence, n: successor.n, attempt: 0, lost: 0, failures: undefined }
           place(done, "perpetuate", successor.after, fresh)
         }
@@ -245,8 +261,14 @@ export const step = (before: State, command: Command): [State, Answer] => {
         )
         .toSorted((a, b) => rank(a).map((part, i) => part - rank(b)[i]!).find((difference) => difference !== 0) ?? 0)
       if (first === undefined) break
+      // a lazy store claims it to settle it
+      const looked = state.isLazy ? { ...first, attempt: first.attempt + 1, settled: undefined } : first
       if (isStruck(state, first)) {
-        settle(first, "skip", "Skipped", struckOutcome)
+        settle(looked, "skip", "Skipped", struckOutcome)
+        continue
+      }
+      if (first.cancelling) {
+        settle(looked, "takeOver", "Cancelled", { _tag: "Cancelled" })
         continue
       }
       const token = claims.push({ key: first.key, generation: first.generation, worker }) - 1
@@ -273,8 +295,9 @@ export const step = (before: State, command: Command): [State, Answer] => {
       for (const run of all) {
         if (run.state === "Scheduled" || run.state === "Ready" || run.until > next) continue
         if (run.state !== "Running") move(run, "forget", "None")
-        else if (run.cancelling) settle(run, "takeOver", "Cancelled", { _tag: "Cancelled" })
-        else giveBack(run, "takeOver", { lost: run.lost + 1 })
+        else if (run.cancelling && !state.isLazy) settle(run, "takeOver", "Cancelled", { _tag: "Cancelled" })
+        // a lazy store leaves its progress to the next claim
+        else giveBack(run, "takeOver", { lost: run.lost + 1, progress: state.isLazy ? run.progress : undefined })
       }
     }
     state.now = end
