@@ -85,6 +85,7 @@ describe("the server", () => {
           (starting) => Effect.andThen(isLoading, Fiber.join(starting))
         ),
         millis: 700,
+        lease: 4000,
         losesLeases: true,
         says: once()
       })
@@ -99,7 +100,6 @@ describe("the server", () => {
       yield* fill(500)
       yield* onServer({
         begin: () => Effect.andThen(Effect.forkChild(Effect.promise(() => other.call("DEBUG", "RELOAD"))), isLoading),
-        losesLeases: true,
         says: once("LOADING")
       })
       yield* unfill
@@ -112,7 +112,11 @@ describe("the server", () => {
         await admin.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await admin.call("CLIENT", "KILL", "TYPE", "pubsub")
       })
-      yield* onServer({ during: Effect.repeat(Effect.andThen(kill, Effect.sleep(50)), { times: 4 }), says: atMost(5) })
+      yield* onServer({
+        during: Effect.repeat(Effect.andThen(kill, Effect.sleep(50)), { times: 4 }),
+        lease: 4000,
+        says: atMost(5)
+      })
     }))
 
   it.live("the scripts are flushed, again and again → nobody notices", () =>

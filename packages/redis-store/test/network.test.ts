@@ -25,6 +25,7 @@ describe.concurrent("the network", () => {
     proxied(({ cut, refuse }) => ({
       begin: () => Effect.andThen(refuse(true), cut),
       end: refuse(false),
+      lease: 4000,
       says: once()
     })))
 
@@ -32,10 +33,10 @@ describe.concurrent("the network", () => {
     proxied(({ delay }) => ({ begin: () => delay(100), end: delay(0), says: nothing })))
 
   it.live("is half open → noticed within seconds, and goes on; what is repeated had lost its lease", () =>
-    proxied(({ halfOpen }) => ({ begin: () => halfOpen, losesLeases: true, says: once() })))
+    proxied(({ halfOpen }) => ({ begin: () => halfOpen, lease: 4000, losesLeases: true, says: once() })))
 
   it.live("is half open for less than a lease → goes on, nothing repeated", () =>
-    proxied(({ halfOpen }) => ({ begin: () => halfOpen, lease: 20_000, says: once() })))
+    proxied(({ halfOpen }) => ({ begin: () => halfOpen, says: once() })))
 })
 
 // ---------------------------------------------------------------------------------------------------------------------

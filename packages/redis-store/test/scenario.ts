@@ -24,6 +24,7 @@ export interface Scenario {
   readonly end?: Fault
   /** How long it lasts, between `begin` and `end`. */
   readonly millis?: number
+  /** Short where answers are lost: what was claimed with one is taken over when its lease ends. Default: longer than any fault. */
   readonly lease?: number
   /** Whether leases are lost, so that bodies are repeated. */
   readonly losesLeases?: boolean
@@ -62,7 +63,7 @@ const outcomeOf = (n: number) =>
 
 /** Plays a scenario. */
 export const survives = Effect.fnUntraced(function*(scenario: Scenario) {
-  const { begin, during, end, lease = 4000, millis = 700, store } = scenario
+  const { begin, during, end, lease = 20_000, millis = 700, store } = scenario
   const ledger = new Ledger(15)
   const log = logs()
   const name = uniqueName()
