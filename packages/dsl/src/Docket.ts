@@ -17,6 +17,7 @@ import type * as Flow from "./Flow.ts"
 import * as client from "./internal/client.ts"
 import { conditions } from "./internal/conditions.ts"
 import * as execution from "./internal/execution.ts"
+import { gatesAgain, gatesOf } from "./internal/gates.ts"
 import { decodeLetter } from "./internal/letters.ts"
 import * as options_ from "./internal/options.ts"
 import type {
@@ -45,7 +46,9 @@ export type {
   EncodedAddition,
   EncodedCondition,
   EncodedDeadLetter,
+  EncodedDebounce,
   EncodedEvent,
+  EncodedGates,
   EncodedOutcome,
   EncodedRun,
   EncodedStrike,
@@ -136,13 +139,13 @@ export interface Counts {
   readonly scheduled: number
   /** Due, and waiting for a free slot of a worker. */
   readonly ready: number
-  /** Due, and paused or without a worker that has the handler. */
+  /** Due, and waiting for a gate, paused, or without a worker that has the handler. */
   readonly held: number
   readonly running: number
 }
 
 /**
- * Why an execution does not run right now.
+ * Why an execution does not run right now. `Limited` says which gate holds it, and how many wait there before it.
  *
  * @category models
  * @since 0.1.0
@@ -422,7 +425,7 @@ export const redrive = <T extends Task.Any>(
             const repaired = yield* client.encode("Docket.redrive", granted, task, map(letter as DeadLetter<T>), given) // as above
             return { ...repaired, redrive }
           }
-          const { lane, priority, retention } = options_.resolved(granted.task)
+          const { gates, lane, priority, retention } = options_.resolved(granted.task)
           return {
             task: task._tag,
             version: encoded.version,
@@ -434,6 +437,10 @@ export const redrive = <T extends Task.Any>(
             // a function can be asked about a payload that decodes, and about no other
             priority: typeof priority === "number" ? priority : readable ? priority(letter.payload as never) : 0,
             retention,
+            // as above
+            ...gates && {
+              gates: readable ? gatesOf(task._tag, gates, letter.payload) : gatesAgain(task._tag, gates, undefined)
+            },
             redrive
           }
         })

@@ -32,15 +32,17 @@ export const TypeId: TypeId = "~@effect-docket/dsl/Execution"
 export type TypeId = "~@effect-docket/dsl/Execution"
 
 /**
- * What an addition did: stored, found the key taken, replaced what was there, or was struck.
+ * What an addition did: stored, found the key taken, replaced what was there, was struck, or came within a cooldown. One that
+ * joins a debounced run is `Existing` if the payload of the first counts, and `Replaced` otherwise; its handle is that of
+ * the run that it joined. One that was struck or limited is not stored.
  *
  * @category models
  * @since 0.1.0
  */
-export type Disposition = "Added" | "Existing" | "Replaced" | "Struck"
+export type Disposition = "Added" | "Existing" | "Replaced" | "Struck" | "Limited"
 
 /**
- * Where an execution is. `Held` is due, and waits for a resume or for a worker that has its handler.
+ * Where an execution is. `Held` is due, and waits for a gate, for a resume, or for a worker that has its handler.
  *
  * @category models
  * @since 0.1.0

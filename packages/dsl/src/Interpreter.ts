@@ -30,6 +30,14 @@ export { decodeEvent, decodeOutcome, errorOf } from "./internal/execution.ts"
 export { type AnyRetry, integer, invalid, millis, type Resolved, resolved } from "./internal/options.ts"
 
 /**
+ * The gates of a task, and those that a run has to pass.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export { type Gates, gatesOf } from "./internal/gates.ts"
+
+/**
  * How `toLayer` hands an implementation to the worker.
  *
  * @category handlers

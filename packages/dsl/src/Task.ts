@@ -274,19 +274,49 @@ export interface Options<P, I, E> {
   readonly defectRetryPolicy?: Schedule.Schedule<unknown, TaskFailure> | undefined
   /** Limit of one attempt. */
   readonly timeout?: Duration.Input | undefined
-  /** How many executions may run at once in the whole system: of the task, or per `key`. */
-  readonly concurrency?: number | { readonly max: number; readonly key?: KeyOf<P> | undefined } | undefined
-  /** How many executions may start per `window`: of the task, or per `key`. */
-  readonly rateLimit?:
-    | { readonly limit: number; readonly window: Duration.Input; readonly key?: KeyOf<P> | undefined }
+  /**
+   * How many executions may run at once in the whole system: of the task, or per `key`. Tasks that name the same `scope`
+   * share what they name.
+   */
+  readonly concurrency?:
+    | number
+    | { readonly max: number; readonly key?: KeyOf<P> | undefined; readonly scope?: string | undefined }
     | undefined
-  /** Ignore additions for this long after a run started. */
-  readonly cooldown?: Duration.Input | { readonly for: Duration.Input; readonly key?: KeyOf<P> | undefined } | undefined
-  /** Start only when no addition with the same key came for this long; the last payload wins. */
+  /**
+   * How many executions may start within any `window`: of the task, or per `key`; at most 10,000. What comes too much waits
+   * until the window has moved on, or is dropped: it ends as `Skipped`. Tasks that name the same `scope` share what they
+   * name; their windows should be the same. A retry is a start like any other.
+   */
+  readonly rateLimit?:
+    | {
+      readonly limit: number
+      readonly window: Duration.Input
+      readonly key?: KeyOf<P> | undefined
+      readonly scope?: string | undefined
+      /** Default "wait". */
+      readonly excess?: "wait" | "drop" | undefined
+    }
+    | undefined
+  /** Ignore additions for this long after a run started: of the task, or per `key`. Its own retries are none. */
+  readonly cooldown?:
+    | Duration.Input
+    | {
+      readonly for: Duration.Input
+      readonly key?: KeyOf<P> | undefined
+      readonly scope?: string | undefined
+    }
+    | undefined
+  /**
+   * Start only when no addition came for this long, of the task, or with the same `key`; at most `max` after the first. They
+   * are one run, with the payload of the last, or of the first.
+   */
   readonly debounce?: Duration.Input | {
     readonly for: Duration.Input
     readonly max?: Duration.Input | undefined
     readonly key?: KeyOf<P> | undefined
+    readonly scope?: string | undefined
+    /** Default "last". */
+    readonly payload?: "first" | "last" | undefined
   } | undefined
   /** Higher runs first among the executions that are due. Default 0. */
   readonly priority?: number | ((payload: P) => number) | undefined

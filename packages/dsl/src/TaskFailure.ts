@@ -66,6 +66,21 @@ export class Struck extends Schema.TaggedError<Struck>(`${Id}/Struck`)("Struck",
 }
 
 /**
+ * A gate of its task dropped it: too many had started within the window of its rate limit, or it was added during the
+ * cooldown of another one.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Limited extends Schema.TaggedError<Limited>(`${Id}/Limited`)("Limited", {
+  by: Schema.Literals(["rateLimit", "cooldown"])
+}) {
+  override get message(): string {
+    return `it was dropped by the option \`${this.by}\` of its task`
+  }
+}
+
+/**
  * The run became due too late to be useful (`catchUp: "skip"`, or a passed deadline).
  *
  * @category errors
@@ -121,7 +136,7 @@ export class Gone extends Schema.TaggedError<Gone>(`${Id}/Gone`)("Gone", {}) {
  * @category schemas
  * @since 0.1.0
  */
-export const Reason = Schema.Union([Defect, Timeout, Cancelled, Struck, Expired, Lost, Undecodable, Gone])
+export const Reason = Schema.Union([Defect, Timeout, Cancelled, Struck, Limited, Expired, Lost, Undecodable, Gone])
 /**
  * Every reason for a `TaskFailure`.
  *

@@ -54,12 +54,11 @@ describe("Task.make", () => {
   })
 
   it("reads options with their defaults", () => {
-    const { defectRetryPolicy, unsupported, key, lane, perpetual, priority, retention, retry, timeout, version } =
-      options
-        .resolved(Task.make("A"))
+    const { defectRetryPolicy, gates, key, lane, perpetual, priority, retention, retry, timeout, version } = options
+      .resolved(Task.make("A"))
     assert.deepStrictEqual({
       defectRetryPolicy,
-      unsupported,
+      gates,
       key,
       lane,
       perpetual,
@@ -70,7 +69,7 @@ describe("Task.make", () => {
       version
     }, {
       defectRetryPolicy: undefined,
-      unsupported: [],
+      gates: undefined,
       key: undefined,
       lane: "default",
       perpetual: undefined,
@@ -91,16 +90,22 @@ describe("Task.make", () => {
       options.resolved(Task.make("A", { timeout: "1 minute", priority: -3, lane: "l", version: 7 })),
       { ...options.resolved(Task.make("A")), timeout: 60_000, priority: -3, lane: "l", version: 7 }
     )
+    const whole = { key: undefined, scope: undefined }
     assert.deepStrictEqual(
       options.resolved(
         Task.make("A", {
           concurrency: { max: 2 },
           rateLimit: { limit: 1, window: 5 },
-          cooldown: { for: 1 },
+          cooldown: { for: 1, scope: "s" },
           debounce: "1 second"
         })
-      ).unsupported,
-      ["concurrency", "rateLimit", "cooldown", "debounce"]
+      ).gates,
+      {
+        concurrency: { max: 2, ...whole },
+        rateLimit: { limit: 1, window: 5, drops: false, ...whole },
+        cooldown: { for: 1, key: undefined, scope: "s" },
+        debounce: { for: 1000, max: undefined, keepsFirst: false, ...whole }
+      }
     )
   })
 })
@@ -115,6 +120,11 @@ describe("A bad option", () => {
     ["concurrency", { concurrency: Number.NaN }],
     ["concurrency", { concurrency: "3" }],
     ["concurrency", { concurrency: { max: 0 } }],
+    ["concurrency.scope", { concurrency: { max: 1, scope: "" } }],
+    ["rateLimit.limit", { rateLimit: { limit: 10_001, window: "1 second" } }],
+    ["rateLimit.excess", { rateLimit: { limit: 1, window: "1 second", excess: "queue" } }],
+    ["rateLimit.scope", { rateLimit: { limit: 1, window: "1 second", scope: "" } }],
+    ["rateLimit.window", { rateLimit: { limit: 1, window: "Infinity" } }],
     ["rateLimit.limit", { rateLimit: { limit: 0, window: "1 second" } }],
     ["rateLimit.limit", { rateLimit: { limit: 0.5, window: "1 second" } }],
     ["rateLimit.window", { rateLimit: { limit: 1, window: 0 } }],
@@ -122,6 +132,10 @@ describe("A bad option", () => {
     ["cooldown", { cooldown: 0 }],
     ["cooldown", { cooldown: "-1 seconds" }],
     ["cooldown", { cooldown: { for: 0 } }],
+    ["cooldown.scope", { cooldown: { for: 1, scope: "" } }],
+    ["debounce.max", { debounce: { for: 2, max: 1 } }],
+    ["debounce.payload", { debounce: { for: 1, payload: "all" } }],
+    ["debounce", { debounce: "Infinity" }],
     ["debounce", { debounce: 0 }],
     ["debounce", { debounce: { for: "later" } }],
     ["timeout", { timeout: 0 }],
@@ -232,7 +246,7 @@ describe("Annotations", () => {
 
   it("hold every option that a group may set", () => {
     const schedule = Schedule.recurs(1)
-    const { defectRetryPolicy, unsupported, priority, retention, retry, timeout } = options.resolved(
+    const { defectRetryPolicy, gates, priority, retention, retry, timeout } = options.resolved(
       Task.make("A", { error: Busy })
         .annotate(Task.Retry, schedule)
         .annotate(Task.DefectRetryPolicy, schedule)
@@ -244,10 +258,15 @@ describe("Annotations", () => {
         .annotate(Task.Retention, { success: 1, failure: 2 })
     )
     assert.deepStrictEqual(
-      { defectRetryPolicy, unsupported, priority, retention, retry, timeout },
+      { defectRetryPolicy, gates, priority, retention, retry, timeout },
       {
         defectRetryPolicy: schedule,
-        unsupported: ["concurrency", "rateLimit", "cooldown"],
+        gates: {
+          concurrency: { max: 1, key: undefined, scope: undefined },
+          rateLimit: { limit: 1, window: 1, drops: false, key: undefined, scope: undefined },
+          cooldown: { for: 1, key: undefined, scope: undefined },
+          debounce: undefined
+        },
         priority: 2,
         retention: { success: 1, failure: 2 },
         retry: schedule,

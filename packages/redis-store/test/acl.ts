@@ -36,6 +36,8 @@ export const rule = [
   "+zcard",
   "+zrange",
   "+zrangebyscore",
+  "+zlexcount",
+  "+zscore",
   "+lpush",
   "+rpush",
   "+blpop",

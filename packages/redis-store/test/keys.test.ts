@@ -158,6 +158,52 @@ const everything = (store: DocketStore.StoredDocket): Effect.Effect<void, Docket
     yield* store.resume({ task: "T", lane: undefined })
     yield* store.outcome("explained", 1)
     yield* store.clear
+    // gates
+    const scope = { gates: new Map([["T", { concurrency: 1 }], ["U", { concurrency: 1 }]]) }
+    const gated = yield* attachTo(store, { worker: "gated", ...scope })
+    const ofOthers = yield* attachTo(store, { worker: "others", tasks: new Map([["U", 1]]), ...scope })
+    for (const key of ["g1", "g2", "g3", "g4"]) yield* add(key, { gates: { concurrency: "v" } })
+    yield* add("g5", { gates: { concurrency: "v" }, task: "U" })
+    const first = (yield* gated.claim())[0]!
+    yield* ofOthers.claim()
+    yield* store.explain("g2")
+    yield* store.cancel("g2")
+    yield* add("g3", { gates: { concurrency: "w" }, onExisting: "replace" })
+    yield* gated.settle(first, { _tag: "Retry", after: 0, exit: failure, failures: "[]" })
+    yield* ofOthers.claim()
+    for (const claim of yield* gated.claim()) {
+      yield* add(claim.key, { gates: { concurrency: "x" }, onExisting: "replace" })
+      yield* gated.complete(claim)
+    }
+    yield* store.clear
+    const rateLimit = { limit: 1, window: 20, drops: false }
+    const slow = yield* attachTo(store, { worker: "slow", gates: new Map([["T", { rateLimit }]]) })
+    for (const key of ["r1", "r2", "r3"]) yield* add(key, { gates: { rateLimit: "v" } })
+    yield* slow.claim()
+    yield* Effect.sleep(25)
+    yield* slow.claim()
+    yield* store.cancel("r3")
+    const quick = yield* attachTo(store, {
+      worker: "quick",
+      gates: new Map([["T", { rateLimit: { ...rateLimit, drops: true } }]])
+    })
+    yield* add("r4", { gates: { rateLimit: "v" } })
+    for (const claim of yield* quick.claim()) yield* quick.settle(claim, { _tag: "Skipped", by: "rateLimit" })
+    yield* Effect.sleep(25)
+    yield* slow.claim()
+    const cold = yield* attachTo(store, { worker: "cold", gates: new Map([["T", { cooldown: 20 }]]) })
+    for (const key of ["c1", "c2"]) {
+      yield* add(key, { gates: { cooldown: "v" } })
+      yield* cold.claim()
+    }
+    const debounce = { about: "v", for: 10, max: 50, keepsFirst: false }
+    for (const key of ["d1", "d2"]) yield* add(key, { gates: { debounce }, version: key === "d1" ? 2 : 1 })
+    yield* store.cancel("d1")
+    yield* add("d3", { gates: { debounce } })
+    yield* Effect.sleep(25)
+    yield* cold.claim()
+    yield* add("d4", { gates: { debounce } })
+    yield* store.clear
     void events
   }))
 
@@ -220,6 +266,73 @@ describe("what the scripts touch", () => {
         Number(yield* Effect.promise(() => admin.zcard(`docket:{${store.name}}:g:1/default/T:due`))),
         30_000
       )
+      yield* Effect.promise(() => admin.flushdb())
+    }).pipe(Effect.scoped))
+
+  const gated = (key: string, gates: Docket.EncodedGates) => addition(key, { gates })
+  const complete = ({ generation, key, token }: DocketStore.Claim) => ({
+    key,
+    generation,
+    token,
+    change: { _tag: "Completed", exit: "1" } as const,
+    successor: undefined
+  })
+  /** Commands of scripts while an effect runs. */
+  const commandsOf = <E, R>(effect: Effect.Effect<unknown, E, R>) =>
+    Effect.map(monitored(effect), ({ calls }) => calls.reduce((sum, { commands }) => sum + commands.length, 0))
+
+  it.live("20,000 held runs of one value → the claim of another takes as many commands as with none", () =>
+    Effect.gen(function*() {
+      const claimOf = Effect.fnUntraced(function*(held: number) {
+        const store = yield* docket
+        const worker = yield* attachTo(store, { gates: new Map([["T", { concurrency: 1 }]]) })
+        yield* store.add([gated("holder", { concurrency: "a" })], { atomic: true })
+        yield* worker.claim(1)
+        yield* store.add(range(held).map((n) => gated(`k${n}`, { concurrency: "a" })), { atomic: false })
+        yield* worker.claim(1)
+        yield* worker.claim(1)
+        yield* store.add([gated("other", { concurrency: "b" })], { atomic: true })
+        const claims: Array<string> = []
+        const commands = yield* commandsOf(
+          Effect.map(worker.claim(1), (found) => {
+            claims.push(...found.map(({ key }) => key))
+          })
+        )
+        assert.deepStrictEqual(claims, ["other"])
+        return commands
+      })
+      assert.strictEqual(yield* claimOf(20_000), yield* claimOf(1))
+      const { admin } = yield* server
+      yield* Effect.promise(() => admin.flushdb())
+    }).pipe(Effect.scoped))
+
+  it.live("runs that a gate holds cost no command while they wait, and as many per run whether 1,000 wait or 4,000", () =>
+    Effect.gen(function*() {
+      const perRun = Effect.fnUntraced(function*(count: number, gates: Docket.EncodedGates) {
+        const store = yield* docket
+        const limits = { concurrency: 2, rateLimit: { limit: 100, window: 60_000, drops: false } }
+        const worker = yield* attachTo(store, { gates: new Map([["T", limits]]) })
+        yield* store.add(range(count).map((n) => gated(`k${n}`, gates)), { atomic: false })
+        let settle = (yield* worker.claim(10)).map(complete)
+        // what was added before a worker came is held by its first turns
+        while ((yield* worker.claim(10)).length > 0 || (yield* store.counts)[0]!.ready > 0) yield* Effect.void
+        assert.deepStrictEqual((yield* monitored(Effect.sleep(500))).calls, [])
+        const runs = 100
+        const commands = yield* commandsOf(Effect.gen(function*() {
+          for (let n = 0; n < runs / 2; n++) {
+            settle = (yield* worker.turn({ settle, capacity: 10 })).claimed.map(complete)
+            assert.strictEqual(settle.length, n === runs / 2 - 1 && gates.rateLimit !== undefined ? 0 : 2)
+          }
+        }))
+        return commands / runs
+      })
+      for (const gates of [{ concurrency: "a" }, { concurrency: "a", rateLimit: "r" }]) {
+        const few = yield* perRun(1000, gates)
+        assert.isAtMost(yield* perRun(4000, gates), few * 1.05)
+        // a turn of two runs has some twenty without gates
+        assert.isAtMost(few, 40)
+      }
+      const { admin } = yield* server
       yield* Effect.promise(() => admin.flushdb())
     }).pipe(Effect.scoped))
 

@@ -45,6 +45,8 @@ export interface Claim extends Fence {
   readonly due: number
   readonly startedAt: number
   readonly trace: Docket.Trace | undefined
+  /** The gate that drops it: it is not to run, but to be settled as `Skipped` or to be snoozed. */
+  readonly droppedBy?: "rateLimit" | undefined
 }
 
 /**
@@ -61,6 +63,8 @@ export type Change =
   | { readonly _tag: "Retry"; readonly after: number; readonly exit: string; readonly failures: string }
   /** Run again after that many milliseconds, attempt not counted. */
   | { readonly _tag: "Snooze"; readonly after: number }
+  /** What `Claim.droppedBy` asks for. */
+  | { readonly _tag: "Skipped"; readonly by: "rateLimit" }
   /** Given back: ready again before later arrivals, attempt not counted. */
   | { readonly _tag: "Released" }
 
@@ -73,7 +77,21 @@ export type Change =
 export interface Settlement extends Fence {
   readonly change: Change
   /** The next run under the same key, if the change is `Completed` or `Failed` and nobody asked to cancel. */
-  readonly successor: { readonly due: Docket.Due; readonly payload: string; readonly version: number } | undefined
+  readonly successor: Successor | undefined
+}
+
+/**
+ * The next run under a key.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Successor {
+  readonly due: Docket.Due
+  readonly payload: string
+  readonly version: number
+  /** Absent if they are those of the run before. */
+  readonly gates?: Docket.EncodedGates | undefined
 }
 
 /**
@@ -94,6 +112,22 @@ export type Settled = "Applied" | "Lost" | "Duplicate"
 export type Renewed = "Renewed" | "Cancelled" | "Lost" | "Replaced"
 
 /**
+ * How much the gates of a task let through. It is decided when a run is claimed: all of its gates let it through, or it is
+ * held by the one that does not, and none is charged.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface GateLimits {
+  /** How many run at once. A claim has its slot until it is settled or its lease is over. */
+  readonly concurrency?: number | undefined
+  /** How many are claimed within any window, in milliseconds; `drops`: what comes too much is not held. */
+  readonly rateLimit?: { readonly limit: number; readonly window: number; readonly drops: boolean } | undefined
+  /** How long after a start additions are ignored, in milliseconds. */
+  readonly cooldown?: number | undefined
+}
+
+/**
  * A worker as the store sees it.
  *
  * @category models
@@ -106,6 +140,8 @@ export interface WorkerOptions {
   readonly lanes: ReadonlyArray<string>
   /** How long a claim lasts without renewal, in milliseconds. */
   readonly lease: number
+  /** How much the gates of its tasks let through. A gate that is not in it lets everything through. */
+  readonly gates?: ReadonlyMap<string, GateLimits> | undefined
   /**
    * Called when it should take a turn: new work for slots that its last turn left free, or a run of its own was
    * cancelled. It must not block and not throw.

@@ -88,30 +88,6 @@ describe("Options of a worker", () => {
       assert.strictEqual(Kit.invalidOption(yield* Effect.flip(DocketTest.drain(Jobs, { for: -1 }))), "for")
     }).pipe(Effect.provide(bundle())))
 
-  it.effect("options that are not interpreted yet are refused by name", () =>
-    Effect.gen(function*() {
-      const unsupported = Effect.fnUntraced(function*(task: Task.Task<"Gated">) {
-        const group = TaskGroup.make(task)
-        const error = yield* Effect.flip(Worker.runUntilIdle(group)).pipe(
-          Effect.provide(Kit.live(group, task.toLayer(() => Effect.void)))
-        )
-        assert.strictEqual(error.reason._tag, "Unsupported")
-        return error.message
-      })
-      const messages = [
-        yield* unsupported(Task.make("Gated", { concurrency: 1 })),
-        yield* unsupported(Task.make("Gated", { rateLimit: { limit: 1, window: "1 second" } })),
-        yield* unsupported(Task.make("Gated", { cooldown: "1 second" })),
-        yield* unsupported(Task.make("Gated", { debounce: "1 second" }))
-      ]
-      assert.deepStrictEqual(
-        messages,
-        ["concurrency", "rateLimit", "cooldown", "debounce"].map((gate) =>
-          `Worker: option \`${gate}\` of task "Gated" is not supported by this version of effect-docket`
-        )
-      )
-    }))
-
   it.effect("flows are not interpreted yet, neither by workers nor by `Docket.start`", () =>
     Effect.gen(function*() {
       const flow = Flow.make("Chain", Job)

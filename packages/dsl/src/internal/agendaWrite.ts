@@ -194,7 +194,7 @@ export const write = Effect.fnUntraced(function*(
       if (disposition === undefined) {
         failed.push({ slot: one.slot, reason: reason! }) // what was sent has an answer
         rest.push(reason!._tag === "StoreUnavailable" && fresh.includes(one) ? { ...one, inDoubt: true } : one)
-      } else if (disposition === "Struck") struck.push(slot)
+      } else if (disposition === "Struck" || disposition === "Limited") struck.push(slot)
       else {
         taken.add(slot.key)
         if (disposition === "Existing") existing.push(slot)

@@ -19,6 +19,7 @@ import * as Docket from "../Docket.ts"
 import { DocketError, InvalidOption, InvalidPayload, LimitExceeded, type Reason } from "../DocketError.ts"
 import type * as Task from "../Task.ts"
 import { type Codec, codec } from "./codec.ts"
+import { gatesAgain, gatesOf, textsOf } from "./gates.ts"
 import { isTooLong, makeGenerator, maxKeyBytes } from "./key.ts"
 import * as options from "./options.ts"
 
@@ -138,13 +139,15 @@ const complaint = (addition: { readonly key: unknown; readonly priority: unknown
     : { option: "priority", message: `a priority has to be an integer, it is ${String(priority)}` }
 }
 
+const isGateTooLong = (gates: Docket.EncodedGates | undefined) => gates !== undefined && textsOf(gates).some(isTooLong)
+
 /** The addition of an encoded payload: its key and its priority are computed, and checked. */
 const address = (
   fiber: Fiber.Fiber<unknown, unknown>,
   operation: string,
   { docket }: Adder,
   task: Task.Any,
-  { key, lane, priority, retention, version }: Prepared,
+  { gates, key, lane, priority, retention, version }: Prepared,
   { json, value }: { readonly json: string; readonly value: unknown },
   due: Docket.Due,
   given: Given | undefined
@@ -165,10 +168,13 @@ const address = (
     lane,
     priority: typeof priority === "number" ? priority : priority(value as never), // made for this payload
     retention,
-    trace: traceOf(fiber)
+    trace: traceOf(fiber),
+    ...gates && { gates: gatesOf(task._tag, gates, value) }
   }))
   if (Result.isFailure(addition)) {
-    const message = `the key or the priority of task "${task._tag}" cannot be computed: ${String(addition.failure)}`
+    const message = `the key, the priority or a gate of task "${task._tag}" cannot be computed: ${
+      String(addition.failure)
+    }`
     return fail(operation, new InvalidPayload({ task: task._tag, message }))
   }
   const wrong = complaint(addition.success)
@@ -176,9 +182,10 @@ const address = (
     const message = `task "${task._tag}": ${wrong.message}`
     return fail(operation, new InvalidOption({ option: wrong.option, message }))
   }
-  return isTooLong(addition.success.key)
-    ? fail(operation, new LimitExceeded({ limit: maxKeyBytes, option: `the bytes of a key (task "${task._tag}")` }))
-    : Exit.succeed(addition.success)
+  const long = isTooLong(addition.success.key) ? "a key" : isGateTooLong(addition.success.gates) ? "a gate" : undefined
+  return long === undefined
+    ? Exit.succeed(addition.success)
+    : fail(operation, new LimitExceeded({ limit: maxKeyBytes, option: `the bytes of ${long} (task "${task._tag}")` }))
 }
 
 /**
@@ -231,9 +238,10 @@ export const grant = (
   addition: Docket.EncodedAddition,
   fiber: Fiber.Fiber<unknown, unknown>
 ): Docket.EncodedAddition => {
-  const { lane, priority, retention } = prepare(client, task)
+  const { gates, lane, priority, retention } = prepare(client, task)
   return {
     ...addition,
+    ...gates && { gates: gatesAgain(task._tag, gates, addition.gates) },
     lane,
     priority: typeof priority === "number" ? priority : addition.priority, // a function is the task's own, and was asked before
     retention,

@@ -37,6 +37,8 @@ export const decodeOutcome = (
       return Effect.succeed(failure(new TaskFailure.Cancelled()))
     case "Struck":
       return Effect.succeed(failure(new TaskFailure.Struck({ reason: outcome.reason })))
+    case "Limited":
+      return Effect.succeed(failure(new TaskFailure.Limited({ by: outcome.by })))
     case "Gone":
       return Effect.succeed(failure(new TaskFailure.Gone()))
   }
@@ -82,17 +84,21 @@ class Handle implements Execution.Execution<unknown, unknown, unknown> {
   readonly #task: Task.Any
   readonly #generation: number
   readonly #due: number
-  // a struck addition was never stored: its outcome is known, and under its key there may be somebody else
-  readonly #struck: EncodedOutcome | undefined
+  // such an addition was never stored: its outcome is known, and under its key there may be somebody else
+  readonly #refused: EncodedOutcome | undefined
 
   constructor(docket: Docket["Service"], task: Task.Any, key: string, added: EncodedAdded) {
     this.#docket = docket
     this.#task = task
-    this.key = key
+    this.key = added.key ?? key
     this.disposition = added.disposition
     this.#generation = added.generation
     this.#due = added.due
-    this.#struck = added.disposition === "Struck" ? { _tag: "Struck", reason: added.reason ?? "" } : undefined
+    this.#refused = added.disposition === "Struck"
+      ? { _tag: "Struck", reason: added.reason ?? "" }
+      : added.disposition === "Limited"
+      ? { _tag: "Limited", by: "cooldown" }
+      : undefined
   }
 
   get task(): string {
@@ -104,12 +110,14 @@ class Handle implements Execution.Execution<unknown, unknown, unknown> {
   }
 
   get await(): Effect.Effect<unknown, unknown> {
-    const outcome = this.#struck ? Effect.succeed(this.#struck) : this.#docket.awaitOutcome(this.key, this.#generation)
+    const outcome = this.#refused
+      ? Effect.succeed(this.#refused)
+      : this.#docket.awaitOutcome(this.key, this.#generation)
     return Effect.flatMap(outcome, (outcome) => Effect.flatten(decodeOutcome(this.#task, this.key, outcome)))
   }
 
   get poll(): Effect.Effect<Option.Option<Exit.Exit<unknown, unknown>>, DocketError> {
-    const outcome = this.#struck ? Effect.succeed(this.#struck) : this.#docket.outcome(this.key, this.#generation)
+    const outcome = this.#refused ? Effect.succeed(this.#refused) : this.#docket.outcome(this.key, this.#generation)
     return Effect.flatMap(
       outcome,
       (outcome) =>
@@ -118,13 +126,13 @@ class Handle implements Execution.Execution<unknown, unknown, unknown> {
   }
 
   get cancel(): Effect.Effect<boolean, DocketError> {
-    return this.#struck ? Effect.succeed(false) : this.#docket.cancel(this.key)
+    return this.#refused ? Effect.succeed(false) : this.#docket.cancel(this.key)
   }
 
   get changes(): Stream.Stream<AnyEvent, DocketError> {
-    const struck = this.#struck
-    const events: Stream.Stream<EncodedEvent, DocketError> = struck
-      ? Stream.fromEffect(Effect.map(Clock.currentTimeMillis, (at) => ({ _tag: "Finished", at, outcome: struck })))
+    const refused = this.#refused
+    const events: Stream.Stream<EncodedEvent, DocketError> = refused
+      ? Stream.fromEffect(Effect.map(Clock.currentTimeMillis, (at) => ({ _tag: "Finished", at, outcome: refused })))
       : this.#docket.changes(this.key, this.#generation)
     return events.pipe(
       Stream.mapEffect((event) => decodeEvent(this.#task, this.key, event)),

@@ -10,19 +10,21 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
-import { DocketError, InvalidOption } from "../DocketError.ts"
 import type * as Perpetual from "../Perpetual.ts"
 import type * as Retry from "../Retry.ts"
 import type * as Task from "../Task.ts"
 import type { TaskFailure } from "../TaskFailure.ts"
+import { integer, invalid, isPart, millis } from "./checks.ts"
+import { type Gates, gates } from "./gates.ts"
+import type { AnyKey } from "./keyOf.ts"
 import type { Recurrence } from "./recurrence.ts"
 import * as ticks from "./recurrence.ts"
 import { checks, interval as checkInterval } from "./seed.ts"
 
-const Id = "@effect-docket/dsl/Task"
+export { integer, invalid, millis } from "./checks.ts"
+export { type AnyKey, keyOf } from "./keyOf.ts"
 
-/** A key option without its payload type. */
-export type AnyKey = ((payload: never) => string) | ReadonlyArray<PropertyKey>
+const Id = "@effect-docket/dsl/Task"
 
 /** A retry policy without its error type: what `Task.Retry` holds, which a group default may only set to a schedule. */
 export type AnyRetry = Schedule.Schedule<unknown, unknown> | Readonly<Record<string, Retry.Rule<never>>>
@@ -88,37 +90,8 @@ export interface Resolved {
   readonly version: number
   readonly migrate: ((stored: unknown, version: number) => unknown) | undefined
   readonly perpetual: Recurrence | undefined
-  /** Options that the task sets and that no worker of this version knows: gates. */
-  readonly unsupported: ReadonlyArray<string>
+  readonly gates: Gates | undefined
 }
-
-/** Throws the typed error of a bad option. */
-export const invalid = (operation: string, option: string, message: string): never => {
-  throw new DocketError({
-    operation,
-    reason: new InvalidOption({ option, message: `option \`${option}\`: ${message}` })
-  })
-}
-
-/** A duration option in milliseconds. */
-export const millis = (operation: string, option: string, input: Duration.Input, minimum = 0): number => {
-  const duration = Duration.fromInput(input)
-  if (duration._tag === "None") return invalid(operation, option, `${JSON.stringify(input)} is not a duration`)
-  const value = Duration.toMillis(duration.value)
-  if (!(value >= minimum)) {
-    return invalid(operation, option, `has to be at least ${minimum} ms, it is ${Duration.format(duration.value)}`)
-  }
-  return value
-}
-
-/** An integer option. */
-export const integer = (operation: string, option: string, value: unknown, minimum: number): number =>
-  typeof value === "number" && Number.isSafeInteger(value) && value >= minimum
-    ? value
-    : invalid(operation, option, `has to be an integer of at least ${minimum}, it is ${String(value)}`)
-
-const isPart = (u: unknown, ...names: ReadonlyArray<string>): u is Readonly<Record<string, unknown>> =>
-  typeof u === "object" && u !== null && names.some((name) => Object.hasOwn(u, name))
 
 const nicknames: Readonly<Record<string, string>> = {
   "@yearly": "0 0 1 1 *",
@@ -230,23 +203,6 @@ const resolve = (task: Task.Any): Resolved => {
   if (typeof priority !== "function") {
     integer(operation, "priority", priority, Number.MIN_SAFE_INTEGER)
   }
-  const unsupported: Array<string> = []
-  const concurrency: unknown = get(Concurrency) // a task may give `{ max, key }`
-  if (concurrency !== undefined) {
-    unsupported.push("concurrency")
-    integer(operation, "concurrency", isPart(concurrency, "max") ? concurrency["max"] : concurrency, 1)
-  }
-  const rateLimit = get(RateLimit)
-  if (rateLimit !== undefined) {
-    unsupported.push("rateLimit")
-    integer(operation, "rateLimit.limit", rateLimit.limit, 1)
-    millis(operation, "rateLimit.window", rateLimit.window, 1)
-  }
-  for (const [name, value] of [["cooldown", get(Cooldown)], ["debounce", get(Debounce)]] as const) {
-    if (value === undefined) continue
-    unsupported.push(name)
-    millis(operation, name, (isPart(value, "for") ? value["for"] : value) as Duration.Input, 1) // `{ for }` or a duration
-  }
   const kept = perpetual === undefined ? 0 : leastRetention
   return {
     key: get(Key),
@@ -262,7 +218,12 @@ const resolve = (task: Task.Any): Resolved => {
     version: integer(operation, "version", get(Version), 1),
     migrate: get(Migrate),
     perpetual,
-    unsupported
+    gates: gates(operation, {
+      concurrency: get(Concurrency),
+      rateLimit: get(RateLimit),
+      cooldown: get(Cooldown),
+      debounce: get(Debounce)
+    })
   }
 }
 
@@ -276,27 +237,4 @@ export const resolved = (task: Task.Any): Resolved => {
     cache.set(task, options)
   }
   return options
-}
-
-/** A value as a part of a key: URI-encoded. A lone surrogate has no such form; `%uD800` is unlike any other part. */
-const keyPart = (value: unknown): string => {
-  // nothing is unlike the text that names it: no text is encoded to this
-  if (value === null || value === undefined) return `%${String(value)}`
-  const text = String(value)
-  return text.isWellFormed()
-    ? encodeURIComponent(text)
-    : Array.from(
-      text,
-      (character) =>
-        character.isWellFormed()
-          ? encodeURIComponent(character)
-          : `%u${character.charCodeAt(0).toString(16).toUpperCase()}`
-    ).join("")
-}
-
-/** The value of a key option for a payload. */
-export const keyOf = (tag: string, key: AnyKey, payload: unknown): string => {
-  if (typeof key === "function") return key(payload as never) // the task was made with a function of its payload
-  const fields = payload as Readonly<Record<PropertyKey, unknown>> // keys by field are only accepted for structs
-  return `${tag}/${key.map((field) => keyPart(fields[field])).join("/")}`
 }

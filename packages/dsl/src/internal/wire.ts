@@ -12,6 +12,35 @@ import type * as Execution from "../Execution.ts"
 export type Due = { readonly at: number } | { readonly after: number }
 
 /**
+ * The gates that a run has to pass, each by the text that it is about: runs with the same text share a gate. How much a gate
+ * lets through is said by the workers.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EncodedGates {
+  readonly concurrency?: string | undefined
+  readonly rateLimit?: string | undefined
+  /** An addition is ignored while the start of a run with this text is not long enough ago. */
+  readonly cooldown?: string | undefined
+  readonly debounce?: EncodedDebounce | undefined
+}
+
+/**
+ * An addition that joins a pending run about the same text: the run is due when none came for `for` milliseconds, at most
+ * `max` after the first, with the payload of the last, or of the first.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EncodedDebounce {
+  readonly about: string
+  readonly for: number
+  readonly max: number | undefined
+  readonly keepsFirst: boolean
+}
+
+/**
  * An addition as it is stored: the payload as JSON text, the options of the task read.
  *
  * @category models
@@ -28,6 +57,8 @@ export interface EncodedAddition {
   readonly priority: number
   /** How long the outcome is kept, in milliseconds. */
   readonly retention: { readonly success: number; readonly failure: number }
+  /** Absent if it has to pass none. */
+  readonly gates?: EncodedGates | undefined
   /** Add only if the latest generation under the key is this one, and has settled; `Existing` otherwise. */
   readonly redrive?: number | undefined
   /** The span that added it, for the link from the run to its producer. */
@@ -58,6 +89,8 @@ export interface EncodedAdded {
   readonly due: number
   /** Why the addition was struck. */
   readonly reason?: string | undefined
+  /** The key of the run that it joined. */
+  readonly key?: string | undefined
 }
 
 /**
@@ -71,6 +104,7 @@ export type EncodedOutcome =
   | { readonly _tag: "Exit"; readonly exit: string }
   | { readonly _tag: "Cancelled" }
   | { readonly _tag: "Struck"; readonly reason: string }
+  | { readonly _tag: "Limited"; readonly by: "rateLimit" | "cooldown" }
   | { readonly _tag: "Gone" }
 
 /**

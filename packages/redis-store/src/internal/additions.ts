@@ -5,7 +5,7 @@
 import { type Docket, DocketError } from "@effect-docket/dsl"
 import * as Effect from "effect/Effect"
 import { type Connection, script } from "./connection.ts"
-import { groupId, type Keys, keysOf, prefixOf, readAdded } from "./layout.ts"
+import { gatesText, groupId, type Keys, keysOf, prefixOf, readAdded } from "./layout.ts"
 import { add, addOne } from "./scripts/add.ts"
 
 type Added = ReadonlyArray<Docket.EncodedAdded>
@@ -36,15 +36,27 @@ interface Call {
   readonly redriven: ReadonlyArray<string>
 }
 
+const debounceOf = (gates: Docket.EncodedGates | undefined): string => {
+  if (gates?.debounce === undefined) return ""
+  const { for: wait, keepsFirst, max } = gates.debounce
+  return `${wait}/${max ?? ""}/${keepsFirst ? 1 : 0}`
+}
+
 const isSameKind = (a: Docket.EncodedAddition, b: Docket.EncodedAddition): boolean =>
   a.task === b.task && a.lane === b.lane && a.version === b.version && a.onExisting === b.onExisting &&
   a.priority === b.priority && a.retention.success === b.retention.success &&
-  a.retention.failure === b.retention.failure
+  a.retention.failure === b.retention.failure && (a.gates === undefined) === (b.gates === undefined) &&
+  debounceOf(a.gates) === debounceOf(b.gates)
 
 const isSameRow = (a: Docket.EncodedAddition, b: Docket.EncodedAddition): boolean =>
   ("at" in a.due ? "at" in b.due && a.due.at === b.due.at : "after" in b.due && a.due.after === b.due.after) &&
   a.trace?.spanId === b.trace?.spanId && a.trace?.traceId === b.trace?.traceId && a.redrive === undefined &&
   b.redrive === undefined && isSameKind(a, b)
+
+const withGates = (gates: Docket.EncodedGates, payload: string): string => {
+  const text = gatesText(gates)
+  return `${Buffer.byteLength(text)}:${text}${payload}`
+}
 
 const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): Call => {
   const groups = new Set<string>()
@@ -56,9 +68,18 @@ const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): C
   let rowCount = 0
   for (let at = 0; at < additions.length;) {
     const first = additions[at]!
-    const { due, lane, onExisting, priority, redrive, retention, task, trace, version } = first
+    const { due, gates, lane, onExisting, priority, redrive, retention, task, trace, version } = first
     const group = groupId(task, version, lane)
-    const args = [group, task, onExisting, priority, retention.success, retention.failure]
+    const args = [
+      group,
+      task,
+      onExisting,
+      priority,
+      retention.success,
+      retention.failure,
+      gates === undefined ? 0 : 4,
+      debounceOf(gates)
+    ]
     const id = args.join("\n")
     let kind = kindIds.get(id)
     if (kind === undefined) {
@@ -69,8 +90,8 @@ const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): C
     if (redrive !== undefined) redriven.push(keys.done(first.key))
     let n = 0
     do {
-      const { key, payload } = additions[at + n]!
-      pairs.push(key, payload)
+      const { gates, key, payload } = additions[at + n]!
+      pairs.push(key, gates === undefined ? payload : withGates(gates, payload))
       n++
     } while (at + n < additions.length && isSameRow(first, additions[at + n]!))
     at += n
@@ -152,7 +173,7 @@ const writeOne = (
 
 /** Writes additions in one call, or none of them. */
 const write = (connection: Connection, keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>) =>
-  additions.length === 1 && additions[0]!.redrive === undefined
+  additions.length === 1 && additions[0]!.redrive === undefined && additions[0]!.gates === undefined
     ? writeOne(connection, keys, additions[0]!)
     : writeAll(connection, keys, additions)
 

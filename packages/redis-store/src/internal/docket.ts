@@ -9,7 +9,17 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as additions from "./additions.ts"
 import { type Connection, script } from "./connection.ts"
-import { type Keys, keysOf, parseGroup, prefixOf, readDone, readRecord, readTexts, type Record } from "./layout.ts"
+import {
+  type Keys,
+  keysOf,
+  parseGroup,
+  prefixOf,
+  readDone,
+  readHeld,
+  readRecord,
+  readTexts,
+  type Record
+} from "./layout.ts"
 import type { Listener } from "./listener.ts"
 import { cancel, clear, forget, progress, strikeOf } from "./scripts/small.ts"
 import { attach, isServed, type Registered, registered } from "./session.ts"
@@ -118,11 +128,22 @@ const explainWith = Effect.fnUntraced(function*(
   }
   const pause = pauseOf(yield* pausesOf(env), run.group)
   if (pause !== undefined) return { _tag: "Paused", reason: pause.reason }
+  if (run.holder !== undefined) {
+    const { arrival, id, kind } = run.holder
+    const first = Buffer.concat([id, Buffer.from(`\n${run.group}\n`)])
+    const before = yield* connection.use(
+      "explain",
+      (client) => client.zlexcount(keys.held, lexBound("[", first), lexBound("(", Buffer.concat([first, arrival])))
+    )
+    return { _tag: "Limited", by: kind, position: before }
+  }
   const workers = yield* registered(env)
   if (!workers.some((worker) => isServed(worker, run.group))) return { _tag: "NoWorker", lane }
   const ready = yield* connection.use("explain", (client) => client.hget(keys.counts, `${run.group}:r`))
   return { _tag: "Waiting", lane, ready: Number(ready ?? 0) }
 })
+
+const lexBound = (sign: "[" | "(", member: Buffer) => Buffer.concat([Buffer.from(sign), member])
 
 const readRuns = ({ connection, keys }: Env, page: ReadonlyArray<string>) =>
   connection.use(
@@ -167,13 +188,13 @@ const snapshotPage = Effect.fnUntraced(function*(env: Env, page: ReadonlyArray<s
 
 const groupsOf = ({ connection, keys }: Env) =>
   Effect.map(connection.use("groups", (client) => client.hgetall(keys.counts)), (fields) => {
-    const groups = new Map<string, { s: number; r: number; x: number }>()
+    const groups = new Map<string, { s: number; r: number; h: number; x: number }>()
     for (const [field, count] of Object.entries(fields)) {
       const colon = field.lastIndexOf(":")
       const id = field.slice(0, colon)
       let group = groups.get(id)
-      if (group === undefined) groups.set(id, group = { s: 0, r: 0, x: 0 })
-      group[field.slice(colon + 1) as "s" | "r" | "x"] = Number(count) // written by the scripts
+      if (group === undefined) groups.set(id, group = { s: 0, r: 0, h: 0, x: 0 })
+      group[field.slice(colon + 1) as "s" | "r" | "h" | "x"] = Number(count) // written by the scripts
     }
     return groups
   })
@@ -181,14 +202,15 @@ const groupsOf = ({ connection, keys }: Env) =>
 const countsOf = Effect.fnUntraced(function*(env: Env) {
   const [groups, pauses, workers] = yield* Effect.all([groupsOf(env), pausesOf(env), registered(env)])
   const counts = new Map<string, { -readonly [K in keyof Docket.Counts]: Docket.Counts[K] }>()
-  for (const [id, { r, s, x }] of groups) {
-    if (s + r + x === 0) continue
+  for (const [id, { h, r, s, x }] of groups) {
+    if (s + r + h + x === 0) continue
     const { lane, task } = parseGroup(id)
     const at = JSON.stringify([task, lane])
     let count = counts.get(at)
     if (count === undefined) counts.set(at, count = { task, lane, scheduled: 0, ready: 0, held: 0, running: 0 })
     count.scheduled += s
     count[isHeld(pauses, workers, id) ? "held" : "ready"] += r
+    count.held += h
     count.running += x
   }
   return Array.from(counts.values())
@@ -252,21 +274,42 @@ const cancelWith = Effect.fnUntraced(
   }
 )
 
+/** Removes runs of a group: at most so many of each index, and these that are held. */
+const clearSome = Effect.fnUntraced(function*(
+  { connection, keys }: Env,
+  group: string,
+  most: number,
+  held: ReadonlyArray<string>
+) {
+  const [more, ...removed] = (yield* connection.call("clear", scripts.clear, keysOf(keys, [group]), [
+    ...prefixOf(keys, [group]),
+    most,
+    ...held
+  ])) as readonly [number, ...ReadonlyArray<Buffer>] // what the script replies
+  const texts = removed.map(String)
+  const names = texts.filter((_, index) => index % 2 === 0)
+  const generations = texts.filter((_, index) => index % 2 === 1)
+  if (names.length > 0) yield* connection.call("clear", scripts.forget, names.map(keys.done), generations)
+  return { more: more === 1, count: names.length }
+})
+
 const clearAll = Effect.fnUntraced(function*(env: Env) {
   const { connection, keys } = env
   let count = 0
+  // first what is held, so that nobody takes the place of those that are ready
+  while (true) {
+    const members = yield* connection.use("clear", (client) => client.zrangeBuffer(keys.held, "0", String(page - 1)))
+    if (members.length === 0) break
+    for (const [group, held] of Map.groupBy(members.map(readHeld), ({ group }) => group)) {
+      count += (yield* clearSome(env, group, 0, held.map(({ key }) => key))).count
+    }
+  }
   for (const group of (yield* groupsOf(env)).keys()) {
-    while (true) {
-      const [more, ...removed] = (yield* connection.call("clear", scripts.clear, keysOf(keys, [group]), [
-        ...prefixOf(keys, [group]),
-        page
-      ])) as readonly [number, ...ReadonlyArray<Buffer>] // what the script replies
-      const texts = removed.map(String)
-      const names = texts.filter((_, index) => index % 2 === 0)
-      const generations = texts.filter((_, index) => index % 2 === 1)
-      if (names.length > 0) yield* connection.call("clear", scripts.forget, names.map(keys.done), generations)
-      count += names.length
-      if (more === 0) break
+    let more = true
+    while (more) {
+      const cleared = yield* clearSome(env, group, page, [])
+      count += cleared.count
+      more = cleared.more
     }
   }
   return count

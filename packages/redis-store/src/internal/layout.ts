@@ -7,10 +7,15 @@
  *
  * | Key | Type | Holds | Lives |
  * |---|---|---|---|
- * | `meta` | hash | sequence, tokens, format | for ever |
+ * | `meta` | hash | sequence, tokens, number of held runs, format | for ever |
  * | `runs` | hash | the record of each pending and running run: the truth | its fields, while pending or running |
  * | `notes` | hash | failures, progress and trace of those that have any | like `runs` |
- * | `counts` | hash | how many are scheduled, ready and running, per group | for ever |
+ * | `counts` | hash | how many are scheduled, ready, held and running, per group | for ever |
+ * | `gates` | hash | how many run per gate, and are ready per gate and group; pending runs that additions join | while there are any |
+ * | `held` | sorted set | held runs by gate, group and arrival | while there are any |
+ * | `starts` | sorted set | starts of the current windows, by gate and time | the longest window |
+ * | `ends` | sorted set | gates by when their last start is out of the window, or their cooldown is over | the longest window |
+ * | `looks` | sorted set | gates and groups by when they are to be looked at | while there are any |
  * | `strikes`, `pauses` | hash | what an operator has said | until it is undone |
  * | `workers` | hash | attached workers: what they serve, until when they were heard | a day after the last |
  * | `watch` | string | somebody listens to events | half a minute |
@@ -66,6 +71,7 @@ export interface Keys {
   readonly base: ReadonlyArray<string>
   /** Keys that the script for one addition gets, before those of its group. */
   readonly one: ReadonlyArray<string>
+  readonly held: string
   readonly runs: string
   readonly notes: string
   readonly counts: string
@@ -87,8 +93,22 @@ export const makeKeys = (prefix: string, name: string): Keys => {
   const failed = (task: string) => `${root}failed:${encodeURIComponent(task)}`
   const groups = new Map<string, ReadonlyArray<string>>()
   return {
-    base: ["meta", "runs", "notes", "counts", "strikes", "pauses", "watch"].map((key) => root + key),
+    base: [
+      "meta",
+      "runs",
+      "notes",
+      "counts",
+      "strikes",
+      "pauses",
+      "watch",
+      "gates",
+      "held",
+      "looks",
+      "starts",
+      "ends"
+    ].map((key) => root + key),
     one: ["meta", "runs", "notes", "counts", "strikes", "watch"].map((key) => root + key),
+    held: `${root}held`,
     runs: `${root}runs`,
     notes: `${root}notes`,
     counts: `${root}counts`,
@@ -135,8 +155,66 @@ const states: ReadonlyArray<Execution.State> = [
   "Completed",
   "Failed",
   "Cancelled",
-  "Skipped"
+  "Skipped",
+  // by a concurrency limit, by a rate limit
+  "Held",
+  "Held"
 ]
+
+/** The gates that hold runs, and the state of a run that they hold. */
+const holders = [
+  { letter: "c", kind: "concurrency", state: 8 },
+  { letter: "r", kind: "rateLimit", state: 9 }
+] as const
+
+const gateText = (letter: string, text: string | undefined): string =>
+  text === undefined ? "" : `${letter}${Buffer.byteLength(text)}:${text}`
+
+/** Gates in a record: per gate the letter of its kind, the length of its text, and its text. */
+export const gatesText = (gates: Docket.EncodedGates | undefined): string =>
+  gates === undefined
+    ? ""
+    : gateText("c", gates.concurrency) + gateText("r", gates.rateLimit) + gateText("k", gates.cooldown) +
+      gateText("d", gates.debounce?.about)
+
+/** The gate that holds a run: as it begins the members of `held`. */
+export interface Holder {
+  readonly kind: "concurrency" | "rateLimit"
+  readonly id: Buffer
+  readonly arrival: Buffer
+}
+
+// flag of a record that has gates, and the first state of one that is held
+const hasGates = 4
+const heldFrom = 8
+
+// the end of a text that begins with its length
+const gatesEnd = (bytes: Buffer, at: number): number => {
+  const colon = bytes.indexOf(58, at)
+  return colon + 1 + Number(bytes.toString("latin1", at, colon))
+}
+
+const holderOf = (bytes: Buffer, at: number): Holder | undefined => {
+  const holder = holders.find(({ state }) => state === bytes[0])
+  if (holder === undefined) return undefined
+  const end = gatesEnd(bytes, at)
+  for (let from = bytes.indexOf(58, at) + 1; from < end;) {
+    const to = gatesEnd(bytes, from + 1)
+    if (bytes.toString("latin1", from, from + 1) === holder.letter) {
+      return { kind: holder.kind, id: bytes.subarray(from, to), arrival: bytes.subarray(36, 44) }
+    }
+    from = to
+  }
+  return undefined
+}
+
+/** The group and the key of a member of `held`. */
+export const readHeld = (member: Buffer): { readonly group: string; readonly key: string } => {
+  const gate = member.indexOf(58)
+  const group = gate + 2 + Number(member.toString("latin1", 1, gate))
+  const end = member.indexOf(10, group)
+  return { group: member.toString("latin1", group, end), key: member.toString("utf8", end + 9) }
+}
 
 /** The record of a pending or running run, as far as readers need it. */
 export interface Record {
@@ -150,11 +228,14 @@ export interface Record {
   readonly group: string
   readonly worker: string
   readonly payload: string
+  /** The gate that holds it. */
+  readonly holder: Holder | undefined
 }
 
-/** Reads a record: the numbers that `prelude.ts` packs, then group, payload and worker. */
+/** Reads a record: the numbers that `prelude.ts` packs, then group, gates, payload and worker. */
 export const readRecord = (bytes: Buffer): Record => {
-  const payload = 86 + bytes.readUInt16BE(84)
+  const groupEnd = 86 + bytes.readUInt16BE(84)
+  const payload = bytes[1]! < hasGates ? groupEnd : gatesEnd(bytes, groupEnd)
   const worker = bytes.length - bytes.readUInt16BE(34)
   return {
     state: states[bytes[0]! - 1]!,
@@ -164,7 +245,8 @@ export const readRecord = (bytes: Buffer): Record => {
     startedAt: bytes.readDoubleBE(26),
     due: bytes.readDoubleBE(44),
     generation: bytes.readDoubleBE(52),
-    group: bytes.toString("utf8", 86, payload),
+    group: bytes.toString("utf8", 86, groupEnd),
+    holder: bytes[0]! < heldFrom ? undefined : holderOf(bytes, groupEnd),
     payload: bytes.toString("utf8", payload, worker),
     worker: bytes.toString("utf8", worker)
   }
@@ -205,12 +287,14 @@ export const readOutcome = (tag: string, text: string): Docket.EncodedOutcome =>
       return { _tag: "Struck", reason: text }
     case "Cancelled":
       return { _tag: "Cancelled" }
+    case "Limited":
+      return { _tag: "Limited", by: text as "rateLimit" } // written by `turn`
     default:
       return { _tag: "Gone" }
   }
 }
 
-const outcomeTags = ["Exit", "Struck", "Cancelled"]
+const outcomeTags = ["Exit", "Struck", "Cancelled", "Limited"]
 
 /** Reads the latest outcome of a key: what `outcomeOf` of the prelude wrote. */
 export const readDone = (bytes: Buffer): Done => {
@@ -228,22 +312,30 @@ export const readDone = (bytes: Buffer): Done => {
   }
 }
 
-const added: ReadonlyArray<Docket.EncodedAdded["disposition"]> = ["Added", "Existing", "Replaced", "Struck"]
+const added: ReadonlyArray<Docket.EncodedAdded["disposition"]> = [
+  "Added",
+  "Existing",
+  "Replaced",
+  "Struck",
+  "Limited",
+  // with the key of the run that was joined
+  "Existing",
+  "Replaced"
+]
+const joined = 6
 
 /** Reads what became of additions. */
-export const readAdded = (bytes: Buffer, reasons: ReadonlyArray<Buffer>): ReadonlyArray<Docket.EncodedAdded> => {
+export const readAdded = (bytes: Buffer, texts: ReadonlyArray<Buffer>): ReadonlyArray<Docket.EncodedAdded> => {
   const all: Array<Docket.EncodedAdded> = []
-  let struck = 0
+  let text = 0
   for (let at = 0; at < bytes.length; at += 21) {
     const disposition = added[bytes[at]! - 1]!
     const generation = bytes.readDoubleBE(at + 5)
     const due = bytes.readDoubleBE(at + 13)
     for (let n = 0; n < bytes.readUInt32BE(at + 1); n++) {
-      all.push(
-        disposition === "Struck"
-          ? { disposition, generation, due, reason: reasons[struck++]!.toString() }
-          : { disposition, generation: generation + n, due }
-      )
+      if (disposition === "Struck") all.push({ disposition, generation, due, reason: texts[text++]!.toString() })
+      else if (bytes[at]! >= joined) all.push({ disposition, generation, due, key: texts[text++]!.toString() })
+      else all.push({ disposition, generation: generation + n, due })
     }
   }
   return all

@@ -15,9 +15,10 @@ import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import { type Client, script } from "./connection.ts"
 import type { Env } from "./docket.ts"
-import { groupId, keysOf, parseGroup, prefixOf, readRecord, readTexts } from "./layout.ts"
+import { gatesText, groupId, keysOf, parseGroup, prefixOf, readRecord, readTexts } from "./layout.ts"
+import { most as batch } from "./scripts/bounds.ts"
 import { renew } from "./scripts/small.ts"
-import { batch, turn } from "./scripts/turn.ts"
+import { turn } from "./scripts/turn.ts"
 
 const scripts = { turn: script(turn), renew: script(renew) }
 
@@ -70,12 +71,14 @@ const changeArgs = (
       const { lane, task } = parseGroup(group)
       const to = groupId(task, successor.version, lane)
       const due = "at" in successor.due ? `at${successor.due.at}` : `in${successor.due.after}`
-      return { args: [change._tag, change.exit, "1", due, successor.payload, to], to }
+      return { args: [change._tag, change.exit, "1", due, successor.payload, to, gatesText(successor.gates)], to }
     }
     case "Retry":
       return { args: [change._tag, change.after, change.exit, change.failures], to: group }
     case "Snooze":
       return { args: [change._tag, change.after], to: group }
+    case "Skipped":
+      return { args: ["Dropped", change.by], to: group }
     case "Cancelled":
     case "Released":
       return { args: [change._tag], to: group }
@@ -127,6 +130,8 @@ interface Reply {
   readonly claims: ReadonlyArray<DocketStore.Claim>
   /** What the store itself decided on when it claimed. */
   readonly verdicts: Settle
+  /** Groups of others with runs that a gate has room for again. */
+  readonly elsewhere: ReadonlySet<string>
 }
 
 const readReply = (
@@ -135,10 +140,14 @@ const readReply = (
 ): Reply => {
   const claims: Array<DocketStore.Claim> = []
   const verdicts: Settle = { keys: [], args: [0], groups: new Set(), order: [] }
+  const elsewhere = new Set<string>()
   const remarked = new Map<number, readonly [string, string]>()
   if (remarks!.length > 0) {
     const texts = readTexts(remarks!)
-    for (let i = 0; i < texts.length; i += 3) remarked.set(Number(texts[i]), [texts[i + 1]!, texts[i + 2]!])
+    for (let i = 0; i < texts.length; i += 3) {
+      if (texts[i + 1] === "Elsewhere") elsewhere.add(texts[i + 2]!)
+      else remarked.set(Number(texts[i]), [texts[i + 1]!, texts[i + 2]!])
+    }
   }
   for (let i = 0; i < pairs.length; i += 2) {
     const { attempt, due, generation, group, lost, payload, startedAt, token: number } = readRecord(pairs[i + 1]!)
@@ -165,7 +174,8 @@ const readReply = (
       due,
       startedAt,
       failures: remark === undefined || remark[0] === "" ? undefined : remark[0],
-      trace: remark === undefined || remark[1] === "" ? undefined : JSON.parse(remark[1]) as Docket.Trace // written by `add`
+      trace: remark === undefined || remark[1] === "" ? undefined : JSON.parse(remark[1]) as Docket.Trace, // written by `add`
+      ...remark?.[0] === "Dropped" && { droppedBy: "rateLimit", failures: undefined }
     })
   }
   return {
@@ -173,7 +183,8 @@ const readReply = (
     next: next!.length === 0 ? undefined : Number(next),
     answers: answers!.toString("latin1"),
     claims,
-    verdicts
+    verdicts,
+    elsewhere
   }
 }
 
@@ -276,6 +287,14 @@ export const attach = Effect.fnUntraced(function*(
     })
   const unlimited = groupArgs(served, { lanes: undefined, except: undefined })
 
+  const limits = served.flatMap((group, index): ReadonlyArray<string | number> => {
+    const declared = options.gates?.get(parseGroup(group).task)
+    if (declared === undefined) return []
+    const { concurrency = "", cooldown = "", rateLimit: rate } = declared
+    return [index + 1, concurrency, rate?.limit ?? "", rate?.window ?? "", rate?.drops === true ? "1" : "0", cooldown]
+  })
+  const gateArgs = [served.length, limits.length / 6, ...limits]
+
   const call = (
     settle: Settle,
     capacity: number,
@@ -296,6 +315,7 @@ export const attach = Effect.fnUntraced(function*(
           capacity,
           doneAt,
           ...isUnlimited ? unlimited : groupArgs(groups, request),
+          ...gateArgs,
           ...settle.args
         ]
       ),
@@ -316,6 +336,12 @@ export const attach = Effect.fnUntraced(function*(
       while (reply.verdicts.keys.length > 0) {
         reply = yield* call(reply.verdicts, Math.max(0, request.capacity - claims.length), request)
         claims.push(...reply.claims)
+      }
+      if (reply.elsewhere.size > 0) {
+        // what others hold behind the same gates, the script could not touch
+        const others: Settle = { keys: [], args: [0], groups: new Set(reply.elsewhere), order: [] }
+        const { next } = yield* call(others, 0, request)
+        if (next !== undefined) reply = { ...reply, next: Math.min(next, reply.next ?? Infinity) }
       }
       for (const { token } of request.settle) held.delete(token)
       offset = reply.now - clock.currentTimeMillisUnsafe()
@@ -395,7 +421,7 @@ export const attach = Effect.fnUntraced(function*(
         for (const group of served) {
           const count = (what: string) => Number(counts[`${group}:${what}`] ?? 0)
           running += count("x")
-          if (except?.has(parseGroup(group).task) !== true) pending += count("s") + count("r")
+          if (except?.has(parseGroup(group).task) !== true) pending += count("s") + count("r") + count("h")
         }
         // what other workers do wakes nobody: whoever waits for the end of it looks again
         if (pending + running > 0) {

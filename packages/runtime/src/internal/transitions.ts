@@ -1,13 +1,13 @@
 /**
  * All transitions of a run, as one table. A store moves runs through `check`, so that code and table cannot part.
  *
- * `Held` is not in it: a due run that is paused, or that no attached worker has a handler for, is ready and shown as
- * held. Nothing moves when it is resumed, so it keeps its place before later arrivals.
+ * `Held` is a run that waits for a gate. A due run that is paused, or that no attached worker has a handler for, is ready
+ * and shown as held: nothing moves when it is resumed, so it keeps its place before later arrivals.
  */
 import type { Execution } from "@effect-docket/dsl"
 
 /** A stored state; `None`: nothing is known of the key. */
-export type Stored = Exclude<Execution.State, "Held"> | "None"
+export type Stored = Execution.State | "None"
 
 const settled = ["Completed", "Failed", "Cancelled", "Skipped"] as const
 
@@ -22,14 +22,22 @@ export const transitions = {
   /** Its time has come, by the clock of the store. */
   due: { from: ["Scheduled"], to: ["Ready"] },
   /** Another payload and time under the same key; of a running run the new generation takes the key. */
-  replace: { from: ["Scheduled", "Ready", "Running"], to: ["Scheduled", "Ready"] },
-  cancel: { from: ["Scheduled", "Ready"], to: ["Cancelled"] },
-  clear: { from: ["Scheduled", "Ready"], to: ["None"] },
+  replace: { from: ["Scheduled", "Ready", "Held", "Running"], to: ["Scheduled", "Ready"] },
+  /** Another addition joins a debounced run. */
+  join: { from: ["Scheduled", "Ready", "Held"], to: ["Scheduled", "Ready"] },
+  cancel: { from: ["Scheduled", "Ready", "Held"], to: ["Cancelled"] },
+  clear: { from: ["Scheduled", "Ready", "Held"], to: ["None"] },
+  /** One of its gates lets nothing through now. */
+  hold: { from: ["Ready"], to: ["Held"] },
+  /** The gate that holds it has room again. */
+  admit: { from: ["Held"], to: ["Ready"] },
   claim: { from: ["Ready"], to: ["Running"] },
   /** A claim of a struck run. */
   skip: { from: ["Ready"], to: ["Skipped"] },
   complete: { from: ["Running"], to: ["Completed"] },
   fail: { from: ["Running"], to: ["Failed"] },
+  /** A claim that a gate drops. */
+  drop: { from: ["Running"], to: ["Skipped"] },
   /** The next run of a perpetual task, in the same write as the outcome of this one. */
   perpetuate: { from: ["Completed", "Failed"], to: ["Scheduled", "Ready"] },
   retry: { from: ["Running"], to: ["Scheduled", "Ready"] },

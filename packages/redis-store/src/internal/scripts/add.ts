@@ -2,21 +2,28 @@
  * Adds runs.
  *
  * KEYS: the prelude's, the groups of the additions, then `done:<key>` for each addition that redrives.
- * ARGV: the prelude's; number of kinds, and per kind: group, task, onExisting, priority, retention of successes, of failures;
+ * ARGV: the prelude's; number of kinds, and per kind: group, task, onExisting, priority, retention of successes, of failures, flags (4: the payloads
+ * begin with gates),
+ * debounce (or nothing: how long, at most how long, whether the first payload counts);
  * number of rows of additions that differ in key and payload only, and per row: how many, kind, due (`at` and a time, or
  * `in` and a delay), trace, generation to redrive (or nothing); then key and payload of each addition.
  * States: none, scheduled, ready, running (replaced) → scheduled, ready.
+ * An addition may join a pending run instead, or be ignored.
  * Reply: `taken` and the key that refuses it all; `elsewhere` and the group of a run that is to be replaced, which was not
- * named; or one text, then the reasons of those struck. The text has a disposition, how many in a row it is true of, the
+ * named; or one text, then the reasons of those struck, and the keys of those that were joined. The text has a disposition, how many in a row it is true of, the
  * generation of the first of them, those of the others following it one by one, and when they are due.
  */
 import { prelude, strikes } from "./prelude.ts"
 
 export const add = `${prelude}${strikes}
 local kinds = {}
-local wary = false
+local wary, settles = false, false
 for i = 1, tonumber(arg()) do
-  local k = { gid = arg(), task = arg(), onExisting = arg(), priority = tonumber(arg()), keepS = tonumber(arg()), keepF = tonumber(arg()) }
+  local k = { gid = arg(), task = arg(), onExisting = arg(), priority = tonumber(arg()), keepS = tonumber(arg()), keepF = tonumber(arg()), flags = tonumber(arg()), debounce = arg() }
+  if k.debounce ~= '' then
+    local wait, most, first = string.match(k.debounce, '^(%d+)/(%d*)/(%d)$')
+    k.wait, k.most, k.first, settles = tonumber(wait), tonumber(most) or math.huge, first == '1', true
+  end
   if k.onExisting == 'fail' or k.onExisting == 'replace' then wary = true end
   kinds[i] = k
 end
@@ -48,17 +55,44 @@ if wary then
   end
 end
 
-local ADDED, EXISTING, REPLACED, HELD = 1, 2, 3, 4
+-- the runs that may be joined have to be in a group that was named
+if settles then
+  local i = 0
+  for _, row in ipairs(rows) do
+    for _ = 1, row.n do
+      i = i + 1
+      if row.kind.debounce ~= '' then
+        local other = gate().pending((gatesAt(ARGV[at + i * 2], 1)))
+        local r = other and get(other)
+        if r and not groups[r.gid] then return { 'elsewhere', r.gid } end
+      end
+    end
+  end
+end
+
+local ADDED, EXISTING, REPLACED, STOPPED, COOLING, JOINED_FIRST, JOINED_LAST = 1, 2, 3, 4, 5, 6, 7
 local answers, reasons = {}, {}
 local i, redrives = 0, 0
 local function answer(disposition, n, generation, due) answers[#answers + 1] = pack('>BI4dd', disposition, n, generation, due) end
 
 local function addOne(row, key, payload)
   local kind, due = row.kind, row.due
+  local gates, stop
+  if kind.flags >= 4 then
+    gates, stop = gatesAt(payload, 1)
+    payload = sub(payload, stop)
+  end
   local known = cache[key] and decode(cache[key])
   local taken
+  local asked, joins, other, since = due, nil, nil, nil
+  if kind.debounce ~= '' and row.redrive == '' then
+    due = math.max(due, now + kind.wait)
+    other, since = gate().pending(gates)
+    -- who asks for it replaces the run instead
+    if other and (other ~= key or kind.onExisting ~= 'replace') then joins = get(other) end
+  end
   if row.redrive == '' then
-    taken = known and kind.onExisting ~= 'replace'
+    taken = known and kind.onExisting ~= 'replace' and not (joins and other == key)
   else
     redrives = redrives + 1
     local done = redis.call('GET', KEYS[extra + redrives])
@@ -72,13 +106,37 @@ local function addOne(row, key, payload)
   local strike = struck and struck(kind.task, payload)
   if strike then
     reasons[#reasons + 1] = strike.reason
-    return answer(HELD, 1, 0, due)
+    return answer(STOPPED, 1, 0, due)
   end
-  if known then take(known, key) end
+  if gates and row.redrive == '' and gate().isCooling(gates) then return answer(COOLING, 1, 0, due) end
+  if joins then
+    reasons[#reasons + 1] = other
+    -- what is due keeps its place where it is
+    local stays = joins.state ~= SCHEDULED and (kind.first or joins.gates == gates)
+    if not stays then take(joins, other) end
+    if not kind.first then
+      joins.payload, joins.gates = payload, gates
+      if row.trace ~= '' or hasNote(joins) then setNote(joins, other, '', '', row.trace) end
+    end
+    gate().settles(joins.gates, other, since)
+    if stays then
+      put(other, joins)
+    elseif joins.state == SCHEDULED then
+      place(joins, other, math.max(asked, math.min(now + kind.wait, since + kind.most)), true)
+    else
+      ready(joins, other, true)
+    end
+    return answer(kind.first and JOINED_FIRST or JOINED_LAST, 1, joins.generation, joins.due)
+  end
+  if known then
+    if known.gates and known.state == RUNNING then gate().replaced(known, key) end
+    take(known, key)
+  end
   seq = seq + 1
-  local r = { state = 0, flags = 0, attempt = 0, lost = 0, priority = kind.priority, generation = seq, arrival = 0, due = due,
+  local r = { state = 0, flags = kind.flags, gates = gates, attempt = 0, lost = 0, priority = kind.priority, generation = seq, arrival = 0, due = due,
     token = 0, settled = 0, started = 0, keepS = kind.keepS, keepF = kind.keepF, gid = kind.gid, worker = '', payload = payload }
   if row.trace ~= '' or (known and hasNote(known)) then setNote(r, key, '', '', row.trace) end
+  if kind.debounce ~= '' and row.redrive == '' then gate().settles(gates, key, now) end
   if known then publish(r.gid, key, r.generation, 'Replaced', due) end
   place(r, key, due, not known)
   answer(known and REPLACED or ADDED, 1, r.generation, due)
@@ -88,7 +146,7 @@ for _, row in ipairs(rows) do
   local kind, due = row.kind, row.due
   local gid, priority, keepS, keepF = kind.gid, kind.priority, kind.keepS, kind.keepF
   local g = groups[gid]
-  local plain = row.redrive == '' and row.trace == '' and not struck and not watched
+  local plain = row.redrive == '' and row.trace == '' and kind.flags == 0 and not struck and not watched
   local state = due <= now and READY or SCHEDULED
   local back = plain and state == READY and priority == 0 and list(g, 'back')
   local inRow = 0

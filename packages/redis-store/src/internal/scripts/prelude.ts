@@ -5,36 +5,43 @@
  * are what costs. In Lua, tables with fields and new strings are (`docs/performance.md`): what happens to every run unpacks
  * the few numbers that it needs, the rest decodes a record into a table.
  *
- * KEYS: meta, runs, notes, counts, strikes, pauses, watch; then six per group: ready, prio, due, lease, wake, failed.
+ * KEYS: meta, runs, notes, counts, strikes, pauses, watch, gates, held, looks, starts, ends; then six per group: ready, prio, due, lease, wake, failed.
  * ARGV: channel of events, channel of cancels, number of groups, their ids; then what the script asks for.
  *
  * A record is what its claim says of it (state, flags, attempt, lost claims, token, token of the latest settlement, start,
  * length of the worker's name), what its generation says (arrival, due, generation, priority, retentions, length of the
- * group's id), then group, payload and worker. `layout.ts` reads it.
+ * group's id), then group, gates if it has any (a length, a colon, and they), payload and worker. `layout.ts` reads it. The flags are: 1,
+ * somebody cancelled it; 2, it has a note; 4, it has gates.
  */
+import { gates } from "./gates.ts"
+
 export const prelude = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local META, RUNS, NOTES, COUNTS, STRIKES, PAUSES, WATCH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local GATES, HOLDS, LOOKS, STARTS, ENDS = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local EVENTS, CANCELS = ARGV[1], ARGV[2]
 local SCHEDULED, READY, RUNNING, COMPLETED, FAILED, CANCELLED, SKIPPED = 1, 2, 3, 4, 5, 6, 7
-local EXIT, STRUCK, NONE = 1, 2, 3
+local HOLDER, HOLDER_STATE = { [8] = 'c', [9] = 'r' }, { c = 8, r = 9 }
+local EXIT, STRUCK, NONE, LIMITED = 1, 2, 3, 4
 local CLAIM, HEAD, DONE = '>BBI4I4dddH', '>BBI4I4dddHddddddH', '>BBdddI4dHI4'
 local pack, unpackFrom, sub = struct.pack, struct.unpack, string.sub
 
 local groups, order = {}, {}
+-- how many of the groups the caller serves: the first ones
+local served = 0
 local at = 3 + tonumber(ARGV[3])
 for i = 1, tonumber(ARGV[3]) do
-  local k = 7 + (i - 1) * 6
-  local g = { id = ARGV[3 + i], ready = KEYS[k + 1], prio = KEYS[k + 2], due = KEYS[k + 3], lease = KEYS[k + 4],
-    wake = KEYS[k + 5], failed = KEYS[k + 6], s = 0, r = 0, x = 0 }
+  local k = 12 + (i - 1) * 6
+  local g = { id = ARGV[3 + i], n = i, ready = KEYS[k + 1], prio = KEYS[k + 2], due = KEYS[k + 3], lease = KEYS[k + 4],
+    wake = KEYS[k + 5], failed = KEYS[k + 6], s = 0, r = 0, x = 0, h = 0 }
   groups[g.id] = g
   order[i] = g
 end
-local extra = 7 + #order * 6
+local extra = 12 + #order * 6
 local function arg() at = at + 1; return ARGV[at] end
 
-local meta = redis.call('HMGET', META, 'seq', 'token')
+local meta = redis.call('HMGET', META, 'seq', 'token', 'held')
 local seq, token = tonumber(meta[1] or 0), tonumber(meta[2] or 0)
 local firstSeq, firstToken = seq, token
 local watched = redis.call('EXISTS', WATCH) == 1
@@ -61,19 +68,30 @@ local function textAt(row, n)
   end
 end
 
+-- The gates in a record, after its group at p, and where they end.
+local function gatesAt(v, p)
+  local colon = string.find(v, ':', p, true)
+  local stop = colon + tonumber(sub(v, p, colon - 1))
+  return sub(v, colon + 1, stop), stop + 1
+end
+
 local function decode(v)
   local r = {}
   local wl, gl, p
   r.state, r.flags, r.attempt, r.lost, r.token, r.settled, r.started, wl, r.arrival, r.due, r.generation, r.priority, r.keepS,
     r.keepF, gl, p = unpackFrom(HEAD, v)
   r.gid = sub(v, p, p + gl - 1)
-  r.payload = sub(v, p + gl, -wl - 1)
+  p = p + gl
+  if r.flags >= 4 then r.gates, p = gatesAt(v, p) end
+  r.payload = sub(v, p, -wl - 1)
   r.worker = sub(v, #v - wl + 1)
   return r
 end
 local function encode(r)
+  local gates = ''
+  if r.gates then gates = #r.gates .. ':' .. r.gates end
   return pack(HEAD, r.state, r.flags, r.attempt, r.lost, r.token, r.settled, r.started, #r.worker, r.arrival, r.due,
-    r.generation, r.priority, r.keepS, r.keepF, #r.gid) .. r.gid .. r.payload .. r.worker
+    r.generation, r.priority, r.keepS, r.keepF, #r.gid) .. r.gid .. gates .. r.payload .. r.worker
 end
 
 local cache, dirty = {}, {}
@@ -115,36 +133,41 @@ local function setNote(r, key, failures, progress, trace)
   notes[key] = { failures, progress, trace, changed = true }
   noted = true
   local has = failures ~= '' or progress ~= '' or trace ~= ''
-  r.flags = r.flags % 2 + (has and 2 or 0)
+  r.flags = r.flags % 2 + (has and 2 or 0) + (r.gates and 4 or 0)
 end
 local function dropNote(key) notes[key] = { '', '', '', changed = true }; noted = true end
-local function hasNote(r) return r.flags >= 2 end
+local function hasNote(r) return r.flags % 4 >= 2 end
 local function cancelling(r) return r.flags % 2 == 1 end
 
 -- The index entry of a run: what orders it among equals, then its key.
 local function entry(n, key) return pack('>d', n) .. key end
 
+local ready, many
+${gates}
 -- Takes a run out of the index of its state. In the list of ready runs its entry stays, and is skipped by its arrival.
 local function take(r, key)
   local g = groups[r.gid]
+  if r.gates then gate().left(r.gates, r.state, r.gid, r.arrival, key) end
   if r.state == SCHEDULED then
     g.s = g.s - 1
     push(g, 'undues', entry(r.generation, key))
   elseif r.state == READY then
     g.r = g.r - 1
     push(g, 'unranked', entry(r.arrival, key))
-  else
+  elseif r.state == RUNNING then
     g.x = g.x - 1
     push(g, 'unleases', key)
   end
 end
 
 -- One that is given back keeps its place before later arrivals: the sorted set has room for it where a list has not.
-local function ready(r, key, back)
+-- One with gates may be held instead.
+function ready(r, key, back, from)
   local g = groups[r.gid]
+  if not back then seq = seq + 1; r.arrival = seq end
+  if r.gates and gate().holds(r, key, from) then return end
   r.state = READY
   g.r = g.r + 1
-  if not back then seq = seq + 1; r.arrival = seq end
   if r.priority ~= 0 or back then
     push(g, 'ranked', r.arrival - r.priority * 1099511627776)
     push(g, 'ranked', entry(r.arrival, key))
@@ -172,7 +195,7 @@ local function place(r, key, due, announce)
   if announce then publish(r.gid, key, r.generation, 'Scheduled', due) end
 end
 
-local function many(command, key, all)
+function many(command, key, all)
   for from = 1, #all, 4000 do redis.call(command, key, unpack(all, from, math.min(from + 3999, #all))) end
 end
 
@@ -222,6 +245,7 @@ local function flushNotes()
 end
 
 local function flush()
+  if gating then gating.flush() end
   flushIndexes()
   local sets, dels, s, d = {}, {}, 0, 0
   for key in pairs(dirty) do
@@ -231,13 +255,16 @@ local function flush()
   if s > 0 then many('HSET', RUNS, sets) end
   if d > 0 then many('HDEL', RUNS, dels) end
   if noted then flushNotes() end
+  local held = 0
   for i = 1, #order do
     local g = order[i]
     -- what is left in an index of none are entries of runs that have been cancelled or replaced
     if g.s ~= 0 and redis.call('HINCRBY', COUNTS, g.id .. ':s', g.s) == 0 then redis.call('DEL', g.due) end
     if g.r ~= 0 and redis.call('HINCRBY', COUNTS, g.id .. ':r', g.r) == 0 then redis.call('DEL', g.ready, g.prio) end
+    if g.h ~= 0 then redis.call('HINCRBY', COUNTS, g.id .. ':h', g.h); held = held + g.h end
     if g.x ~= 0 and redis.call('HINCRBY', COUNTS, g.id .. ':x', g.x) == 0 then redis.call('DEL', g.lease) end
   end
+  if held ~= 0 then redis.call('HINCRBY', META, 'held', held) end
   if seq ~= firstSeq then redis.call('HSET', META, 'seq', seq) end
   if token ~= firstToken then redis.call('HSET', META, 'token', token) end
 end
@@ -247,7 +274,7 @@ local function outcomeOf(r, state, tag, text, payload)
   return pack(DONE, state, tag, r.settled, r.generation, now, r.attempt, r.due, #r.gid, #text) .. r.gid .. text .. payload
 end
 
-local tags = { [EXIT] = 'Exit', [STRUCK] = 'Struck', [NONE] = 'Cancelled' }
+local tags = { [EXIT] = 'Exit', [STRUCK] = 'Struck', [NONE] = 'Cancelled', [LIMITED] = 'Limited' }
 
 -- Settles a run: its record goes, its outcome stays for its retention.
 local function settle(r, key, done, state, tag, text)

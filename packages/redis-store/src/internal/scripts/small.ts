@@ -26,6 +26,7 @@ if r.state == RUNNING then
 end
 settle(r, key, KEYS[extra + 1], CANCELLED, NONE, '')
 flush()
+if gating then wake(order[1]) end
 return 1
 `
 
@@ -82,24 +83,31 @@ return 1
 /**
  * Removes pending runs of a group, a batch of them.
  *
- * KEYS: the prelude's, the group. ARGV: the prelude's; most runs of each kind. States: scheduled, ready → none.
+ * KEYS: the prelude's, the group. ARGV: the prelude's; most runs of each kind, and keys of held runs. States: scheduled, ready,
+ * held → none.
  * Reply: whether there may be more; then key and generation of each that was removed.
  */
 export const clear = `${prelude}
 local most = tonumber(arg())
 local g = order[1]
 local keys, removed = {}, {}
-local dues = redis.call('ZRANGE', g.due, 0, most - 1)
-local members = redis.call('LRANGE', g.ready, 0, most - 1)
-local ranked = redis.call('ZRANGE', g.prio, 0, most - 1)
+local dues, members, ranked = {}, {}, {}
+if most > 0 then
+  dues = redis.call('ZRANGE', g.due, 0, most - 1)
+  members = redis.call('LRANGE', g.ready, 0, most - 1)
+  ranked = redis.call('ZRANGE', g.prio, 0, most - 1)
+end
 for _, all in ipairs({ dues, members, ranked }) do
   for _, m in ipairs(all) do keys[#keys + 1] = sub(m, 9) end
 end
+-- those that are held are named
+for i = at + 1, #ARGV do keys[#keys + 1] = ARGV[i] end
 load(keys)
 for _, key in ipairs(keys) do
   local r = cache[key] and decode(cache[key])
   if r and r.gid == g.id and r.state ~= RUNNING then
-    if r.state == READY then g.r = g.r - 1 else g.s = g.s - 1 end
+    if r.gates then gate().left(r.gates, r.state, r.gid, r.arrival, key) end
+    if r.state == READY then g.r = g.r - 1 elseif r.state == SCHEDULED then g.s = g.s - 1 end
     if hasNote(r) then dropNote(key) end
     remove(key)
     removed[#removed + 1] = key
@@ -111,7 +119,7 @@ many('ZREM', g.due, dues)
 if #members > 0 then redis.call('LTRIM', g.ready, #members, -1) end
 many('ZREM', g.prio, ranked)
 flush()
-return { (#dues == most or #members == most or #ranked == most) and 1 or 0, unpack(removed) }
+return { most > 0 and (#dues == most or #members == most or #ranked == most) and 1 or 0, unpack(removed) }
 `
 
 /**

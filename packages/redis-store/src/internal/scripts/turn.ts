@@ -3,18 +3,18 @@
  *
  * KEYS: the prelude's, the groups that the worker serves and those of its settlements, then `done:<key>` for each settlement.
  * ARGV: the prelude's; worker, lease, capacity, where the key begins in `done:<key>`; per group: the lane's room (or -1 for no
- * limit of its own), its lane, its task, whether it may be claimed; number of plain completions, and per completion: token,
- * exit; then the other settlements: token, change, and what the change needs.
+ * limit of its own), its lane, its task, whether it may be claimed; number of groups that the worker serves, the first
+ * ones; number of groups with limits, and per group: its number, how many may run at once (or
+ * nothing), how many may start in a window (or nothing), the window, whether others are dropped, the cooldown (or nothing); number of plain
+ * completions, and per completion: token, exit; then the other settlements: token, change, and what the change needs.
  * States: running → completed, failed, cancelled, skipped, scheduled, ready; scheduled → ready; ready → running.
  * Reply: now; next time to do something; a letter per settlement; remarks; then key and record of each claim. A remark is
  * three texts: the number of a claim, and what its earlier attempts failed with and its trace; or the number, `Skipped` and
- * the reason, or `Cancelled` and nothing: a claim that is to be settled at once, since that needs a key that was not named.
+ * the reason, or `Cancelled` and nothing: a claim that is to be settled at once, since that needs a key that was not named;
+ * or the number, `Dropped` and nothing: a claim that is not to run; or 0, `Elsewhere` and a group that was not named, and has runs that a gate has room for again.
  */
+import { most as batch } from "./bounds.ts"
 import { prelude, strikes } from "./prelude.ts"
-
-// Most runs that one turn promotes or takes over, of each group, and the most that it claims. Five hundred take about two
-// milliseconds of the server.
-export const batch = 500
 
 export const turn = `${prelude}${strikes}
 local worker, lease, capacity, keyAt = arg(), tonumber(arg()), math.min(tonumber(arg()), ${batch}), tonumber(arg())
@@ -38,6 +38,14 @@ for from = 1, #counted, 3000 do
   end
 end
 
+served = tonumber(arg())
+local limited = tonumber(arg())
+for _ = 1, limited do
+  local g = order[tonumber(arg())]
+  gate().limits[g.id] = { c = tonumber(arg()), r = tonumber(arg()), window = tonumber(arg()), drops = arg() == '1',
+    cooldown = tonumber(arg()) }
+end
+
 local answers, keys = {}, {}
 local n = #KEYS - extra
 for i = 1, n do keys[i] = sub(KEYS[extra + i], keyAt) end
@@ -45,6 +53,7 @@ if n > 0 then load(keys) end
 
 -- Why a settlement with a token that is not current does nothing: it may have been applied, and its reply was lost.
 local function refusal(v, done, held)
+  if limited > 0 then gating.free(held) end
   if v then return decode(v).settled == held and 'D' or 'L' end
   local outcome = redis.call('GET', done)
   if not outcome then return 'L' end
@@ -68,6 +77,10 @@ local function finish(r, key, done, state, exit, successor)
   r.attempt, r.lost, r.token, r.flags, r.worker = 0, 0, 0, r.flags - r.flags % 2, ''
   if hasNote(r) then setNote(r, key, '', '', note(key)[3]) end
   r.payload, r.gid = successor.payload, successor.gid
+  if successor.gates ~= '' then
+    r.gates = successor.gates
+    r.flags = r.flags % 4 + 4
+  end
   local due = tonumber(sub(successor.due, 3))
   if sub(successor.due, 1, 2) == 'in' then due = now + due end
   place(r, key, due, true)
@@ -107,7 +120,8 @@ for i = 1, plain do
     local g = groups[gid]
     g.x = g.x - 1
     push(g, 'unleases', key)
-    if flags >= 2 then dropNote(key) end
+    if flags % 4 >= 2 then dropNote(key) end
+    if flags >= 4 then gate().left(gatesAt(v, p + gl), RUNNING, gid, arrival, key) end
     if keepS > 0 then
       redis.call('SET', done, pack(DONE, COMPLETED, EXIT, held, generation, now, attempt, due, gl, #exit) .. gid .. exit, 'PX', keepS)
     else
@@ -124,12 +138,12 @@ for i = plain + 1, n do
   local exit, after, failures, reason, successor
   if change == 'Completed' or change == 'Failed' then
     exit = arg()
-    if arg() == '1' then successor = { due = arg(), payload = arg(), gid = arg() } end
+    if arg() == '1' then successor = { due = arg(), payload = arg(), gid = arg(), gates = arg() } end
   elseif change == 'Retry' then
     after, exit, failures = tonumber(arg()), arg(), arg()
   elseif change == 'Snooze' then
     after = tonumber(arg())
-  elseif change == 'Skipped' then
+  elseif change == 'Skipped' or change == 'Dropped' then
     reason = arg()
   end
   local v = cache[key]
@@ -142,7 +156,7 @@ for i = plain + 1, n do
     if exit and not failures then
       finish(r, key, done, change == 'Failed' and FAILED or COMPLETED, exit, successor)
     elseif reason then
-      settle(r, key, done, SKIPPED, STRUCK, reason)
+      settle(r, key, done, SKIPPED, change == 'Dropped' and LIMITED or STRUCK, reason)
     elseif change == 'Cancelled' or cancelling(r) then
       settle(r, key, done, CANCELLED, NONE, '')
     else
@@ -189,7 +203,7 @@ for _, key in ipairs(promoted) do
   local gid = #order == 1 and order[1].id or sub(v, p, p + gl - 1)
   local g = groups[gid]
   g.s = g.s - 1
-  if priority == 0 and not watched then
+  if priority == 0 and not watched and flags < 4 then
     seq = seq + 1
     g.r = g.r + 1
     push(g, 'back', entry(seq, key))
@@ -220,6 +234,10 @@ for i = 1, #order do
     end
   end
 end
+-- somebody may be held by a gate that the worker does not declare any more
+local looks = limited > 0 or tonumber(meta[3] or 0) > 0
+if looks then gate().look() end
+if gating then gating.flush() end
 flushIndexes()
 
 local paused = {}
@@ -294,38 +312,46 @@ while claims < capacity do
   local g, key, v, flags = best.g, best.keys[best.i], best.record, best.flags
   pass(best)
   best.record = nil
-  claims = claims + 1
-  token = token + 1
-  g.r = g.r - 1
-  g.x = g.x + 1
-  if rooms[g.lane] then rooms[g.lane] = rooms[g.lane] - 1 end
   local strike = struck and struck(g.task, decode(v).payload)
-  if strike then
-    remarks[#remarks + 1] = texts(claims, 'Skipped', strike.reason)
-  elseif flags % 2 == 1 then
-    remarks[#remarks + 1] = texts(claims, 'Cancelled', '')
+  local verdict = flags >= 4 and gate().refuses(v, key, 87 + #g.id, g.id, strike or flags % 2 == 1, best.attempt + best.lost == 0)
+  if verdict == 'held' then
+    g.r = g.r - 1
+    stale = stale + 1
   else
-    if flags >= 2 then
-      local old = note(key)
-      remarks[#remarks + 1] = texts(claims, old[1], old[3])
-      if old[2] ~= '' then
+    claims = claims + 1
+    token = token + 1
+    g.r = g.r - 1
+    g.x = g.x + 1
+    if rooms[g.lane] then rooms[g.lane] = rooms[g.lane] - 1 end
+    if strike then
+      remarks[#remarks + 1] = texts(claims, 'Skipped', strike.reason)
+    elseif flags % 2 == 1 then
+      remarks[#remarks + 1] = texts(claims, 'Cancelled', '')
+    elseif verdict == 'dropped' then
+      remarks[#remarks + 1] = texts(claims, 'Dropped', '')
+    else
+      if flags % 4 >= 2 then
+        local old = note(key)
+        remarks[#remarks + 1] = texts(claims, old[1], old[3])
+        if old[2] ~= '' then
+          local r = decode(v)
+          setNote(r, key, old[1], '', old[3])
+          flags = r.flags
+        end
+      end
+      if watched then
         local r = decode(v)
-        setNote(r, key, old[1], '', old[3])
-        flags = r.flags
+        publish(g.id, key, r.generation, 'Started', r.attempt + 1, worker)
       end
     end
-    if watched then
-      local r = decode(v)
-      publish(g.id, key, r.generation, 'Started', r.attempt + 1, worker)
-    end
+    v = pack(CLAIM, RUNNING, flags, best.attempt + 1, best.lost, token, best.settled, now, #worker) .. sub(v, 37) .. worker
+    cache[key] = v
+    dirty[key] = true
+    push(g, 'leases', leaseEnd)
+    push(g, 'leases', key)
+    replies[claims * 2 - 1] = key
+    replies[claims * 2] = v
   end
-  v = pack(CLAIM, RUNNING, flags, best.attempt + 1, best.lost, token, best.settled, now, #worker) .. sub(v, 37) .. worker
-  cache[key] = v
-  dirty[key] = true
-  push(g, 'leases', leaseEnd)
-  push(g, 'leases', key)
-  replies[claims * 2 - 1] = key
-  replies[claims * 2] = v
 end
 for i = 1, #sources do
   local s = sources[i]
@@ -335,9 +361,17 @@ for i = 1, #sources do
     redis.call('LTRIM', s.g.ready, s.passed, -1)
   end
 end
+if gating then
+  gating.flush()
+  for gid in pairs(gating.elsewhere) do remarks[#remarks + 1] = texts(0, 'Elsewhere', gid) end
+end
 flush()
 
-local nextAt = stale > ${batch} and now
+local nextAt = (stale > ${batch} or (gating and gating.more)) and now
+if looks then
+  local look = redis.call('ZRANGEBYSCORE', LOOKS, '(' .. str(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  if look then nextAt = nextAt or tonumber(look) end
+end
 for i = 1, #order do
   local g = order[i]
   if g.hadR + g.r > 0 then

@@ -9,9 +9,11 @@ import type * as Clock from "effect/Clock"
 import * as Result from "effect/Result"
 import type { Claim, Fence, Outlook, Renewed, Settled, Settlement, TurnReply, TurnRequest } from "../../DocketStore.ts"
 import { isAllowed, isSettled, type Stored, type Transition } from "../transitions.ts"
+import { Gates } from "./gates.ts"
 import { Groups } from "./groups.ts"
+import { Heap } from "./heap.ts"
 import { Observers } from "./observers.ts"
-import { Deadlines, Run, Schedule } from "./run.ts"
+import { Deadlines, Run } from "./run.ts"
 import type { Session } from "./session.ts"
 import { Strikes } from "./strikes.ts"
 import * as views from "./views.ts"
@@ -20,7 +22,13 @@ import * as views from "./views.ts"
 // at one instant never hold the event loop; what is left follows in the next call, at once.
 const batch = 1000
 
-const isPending = (state: Stored): boolean => state === "Scheduled" || state === "Ready"
+const isPending = (state: Stored): boolean => state === "Scheduled" || state === "Ready" || state === "Held"
+
+/** Steps that keep the place of a run before later arrivals. */
+const givesBack: ReadonlySet<Transition> = new Set<Transition>(["release", "takeOver", "admit", "join"])
+
+// the generation breaks ties, so that runs due at one instant start in the order in which they were added
+const isDueBefore = (a: Run, b: Run): boolean => a.due < b.due || (a.due === b.due && a.generation < b.generation)
 
 /** One docket in memory. */
 export class MemoryDocket {
@@ -29,12 +37,15 @@ export class MemoryDocket {
   onEarlier: () => void = () => {}
   readonly #clock: Clock.Clock
   readonly #runs = new Map<string, Run>()
-  readonly #schedule = new Schedule()
+  readonly #schedule = new Heap<Run>(isDueBefore)
   readonly #leases = new Deadlines()
   readonly #retentions = new Deadlines()
   readonly observers = new Observers()
   readonly groups = new Groups(this.observers)
   readonly strikes = new Strikes()
+  readonly #gates = new Gates()
+  /** Runs that were replaced while they were running, by token: those that have a slot of a gate. */
+  readonly #replaced = new Map<string, Run>()
   /** Generations and arrivals come from one sequence, so a later generation of a key is always greater. */
   #sequence = 0
   #tokens = 0
@@ -65,13 +76,20 @@ export class MemoryDocket {
       if (additions.length > 1) before.add(key)
     }
     const now = this.now
-    return Result.succeed(additions.map((addition) => this.#addOne(addition, now)))
+    const added = additions.map((addition) => this.#addOne(addition, now))
+    this.#admit(now)
+    return Result.succeed(added)
   }
 
   #addOne(addition: Docket.EncodedAddition, now: number): Docket.EncodedAdded {
     const known = this.#runs.get(addition.key)
-    const due = this.#due(addition.due, now)
-    if (known !== undefined) {
+    const asked = this.#due(addition.due, now)
+    const debounce = addition.redrive === undefined ? addition.gates?.debounce : undefined
+    const due = debounce === undefined ? asked : Math.max(asked, now + debounce.for)
+    const joined = debounce && this.#gates.joined(debounce, now)
+    // who asks for it replaces the run instead
+    const joins = joined !== undefined && (joined.run !== known || addition.onExisting !== "replace")
+    if (known !== undefined && !(joins && joined.run === known)) {
       const taken = addition.redrive === undefined
         ? !isSettled(known.state) && addition.onExisting !== "replace"
         : known.generation !== addition.redrive || !isSettled(known.state)
@@ -79,17 +97,58 @@ export class MemoryDocket {
     }
     const strike = this.strikes.find(addition.task, addition.payload, now)
     if (strike !== undefined) return { disposition: "Struck", generation: 0, due, reason: strike.reason }
+    const { gates } = addition
+    const isPlain = gates === undefined || addition.redrive !== undefined
+    if (!isPlain && this.#gates.isCooling(gates.cooldown, now)) return { disposition: "Limited", generation: 0, due }
     const replaces = known !== undefined && !isSettled(known.state)
-    if (known !== undefined) this.#take(known)
+    if (joins) return this.#join(joined.run, addition, Math.max(asked, joined.due), now)
+    if (known !== undefined) {
+      if (known.state === "Running" && known.gates?.concurrency !== undefined) this.#leave(known)
+      else this.#take(known)
+      this.#gates.settled(known)
+    }
     const run = new Run(addition, this.groups.of(addition.task, addition.version, addition.lane), ++this.#sequence, due)
     run.state = replaces ? known.state : "None"
     this.#runs.set(addition.key, run)
+    if (!isPlain) this.#gates.settle(run, now)
     if (replaces) {
       this.groups.left(known.group)
       this.observers.publish(run, { _tag: "Replaced", at: now, due })
     }
     this.#place(run, replaces ? "replace" : "add", due, now, !replaces)
     return { disposition: replaces ? "Replaced" : "Added", generation: run.generation, due }
+  }
+
+  /** A running run is replaced: its claim keeps its slot until it is settled, or its lease is over. */
+  #leave(run: Run): void {
+    run.group.running--
+    this.#replaced.set(run.token!, run)
+  }
+
+  /** The slot of a claim whose run has been replaced is free. */
+  #free(token: string | undefined): boolean {
+    const run = token === undefined ? undefined : this.#replaced.get(token)
+    if (run === undefined) return false
+    this.#replaced.delete(run.token!)
+    run.list!.remove(run)
+    this.#gates.leftRunning(run)
+    return true
+  }
+
+  /** An addition joins a debounced run. */
+  #join(run: Run, addition: Docket.EncodedAddition, due: number, now: number): Docket.EncodedAdded {
+    const { key, state } = run
+    const { debounce } = addition.gates!
+    this.#take(run)
+    if (!debounce!.keepsFirst) {
+      run.payload = addition.payload
+      run.gates = addition.gates
+      run.trace = addition.trace
+    }
+    if (state === "Scheduled") this.#place(run, "join", due, now, true)
+    else this.#ready(run, "join", now)
+    const disposition = debounce!.keepsFirst ? "Existing" : "Replaced"
+    return { disposition, generation: run.generation, due: run.due, key }
   }
 
   cancel(key: string): boolean {
@@ -100,7 +159,9 @@ export class MemoryDocket {
       this.groups.requestCancel(run.worker!, run.token!)
       return true
     }
-    this.#settle(run, "cancel", "Cancelled", { _tag: "Cancelled" }, this.now)
+    const now = this.now
+    this.#settle(run, "cancel", "Cancelled", { _tag: "Cancelled" }, now)
+    this.#admit(now)
     return true
   }
 
@@ -110,6 +171,7 @@ export class MemoryDocket {
     for (const run of this.#runs.values()) {
       if (!isPending(run.state)) continue
       this.#take(run)
+      this.#gates.settled(run)
       this.#move(run, "clear", "None")
       this.#runs.delete(run.key)
       this.observers.publish(run, { _tag: "Finished", at: now, outcome: { _tag: "Gone" } })
@@ -117,6 +179,7 @@ export class MemoryDocket {
       this.groups.left(run.group)
       count++
     }
+    this.#admit(now)
     return count
   }
 
@@ -174,6 +237,7 @@ export class MemoryDocket {
     const settled = request.settle.map((settlement) => this.#apply(settlement, now))
     this.#advance(now)
     const claimed = request.capacity > 0 ? this.#claim(session, request, now) : []
+    this.#admit(now)
     session.free = Math.max(0, request.capacity - claimed.length)
     // it may have been woken for more than it takes: what is left is for the others
     for (const group of session.groups) {
@@ -204,7 +268,8 @@ export class MemoryDocket {
       if (except === undefined || !except.has(group.task)) pending += group.pending
     }
     session.isWatching = pending + running > 0
-    return { pending, running, nextDue: this.#schedule.first?.due }
+    const nextDue = Math.min(this.#schedule.first?.due ?? Infinity, this.#gates.lookAt)
+    return { pending, running, nextDue: nextDue === Infinity ? undefined : nextDue }
   }
 
   progress(fence: Fence, value: string): boolean {
@@ -221,7 +286,8 @@ export class MemoryDocket {
     this.#wakeAt = Math.min(
       this.#schedule.first?.due ?? Infinity,
       this.#leases.earliest,
-      this.#retentions.earliest
+      this.#retentions.earliest,
+      this.#gates.lookAt
     )
     return this.#wakeAt
   }
@@ -232,6 +298,8 @@ export class MemoryDocket {
       runs: this.#runs.size,
       scheduled: this.#schedule.size,
       ready: Array.from(this.groups).reduce((sum, group) => sum + group.ready, 0),
+      held: Array.from(this.groups).reduce((sum, group) => sum + group.held, 0),
+      gates: this.#gates.size,
       leased: this.#leases.size,
       kept: this.#retentions.size,
       sessions: this.groups.sessions,
@@ -249,6 +317,17 @@ export class MemoryDocket {
     }
     this.#leases.forEachEnded(now, batch, (run) => this.#takeOver(run, now))
     this.#retentions.forEachEnded(now, batch, (run) => this.#forget(run))
+    this.#admit(now)
+  }
+
+  /** Makes ready what its gate has room for again. */
+  #admit(now: number): void {
+    this.#gates.look(now, batch)
+    const more = this.#gates.admit(now, batch, (run) => {
+      this.#take(run)
+      this.#ready(run, "admit", now)
+    })
+    this.#arm(more ? now : this.#gates.lookAt)
   }
 
   #claim(session: Session, { capacity, except, lanes }: TurnRequest, now: number): ReadonlyArray<Claim> {
@@ -256,11 +335,16 @@ export class MemoryDocket {
     const room = lanes === undefined ? undefined : new Map(lanes)
     session.room = room
     session.except = except
+    let refused = 0
     while (claims.length < capacity) {
       const first = session.next
       if (first === undefined) break
       const claim = this.#claimOne(first, session, now)
-      if (claim === undefined) continue
+      if (claim === undefined) {
+        if (++refused < batch) continue
+        this.observers.call(session.options.onWake)
+        break
+      }
       claims.push(claim)
       const { lane } = first.group
       if (room !== undefined) room.set(lane, room.get(lane)! - 1)
@@ -275,9 +359,18 @@ export class MemoryDocket {
       this.#settle(run, "skip", "Skipped", { _tag: "Struck", reason: strike.reason }, now)
       return undefined
     }
+    const limits = session.options.gates?.get(group.task)
+    const refusing = run.gates === undefined ? undefined : this.#gates.refusing(run, limits, now)
+    const isDropped = refusing?.kind === "rateLimit" && limits?.rateLimit?.drops === true
     this.#take(run)
+    if (refusing !== undefined && !isDropped) {
+      this.#gates.hold(run, refusing)
+      this.#held(run)
+      return undefined
+    }
     this.#move(run, "claim", "Running")
     group.running++
+    if (run.gates !== undefined) this.#gates.charge(run, limits, isDropped, now)
     run.attempt++
     run.token = String(++this.#tokens)
     run.worker = session.options.worker
@@ -287,7 +380,7 @@ export class MemoryDocket {
     if (this.observers.isListening) {
       this.observers.publish(run, { _tag: "Started", at: now, attempt: run.attempt, worker: run.worker })
     }
-    return {
+    const claim: Claim = {
       key: run.key,
       generation: run.generation,
       token: run.token,
@@ -301,6 +394,7 @@ export class MemoryDocket {
       startedAt: now,
       trace: run.trace
     }
+    return isDropped ? { ...claim, droppedBy: "rateLimit" } : claim
   }
 
   #current({ generation, key, token }: Fence): Run | undefined {
@@ -311,6 +405,7 @@ export class MemoryDocket {
   #apply(settlement: Settlement, now: number): Settled {
     const run = this.#current(settlement)
     if (run === undefined) {
+      this.#free(settlement.token)
       return this.#runs.get(settlement.key)?.settledToken === settlement.token ? "Duplicate" : "Lost"
     }
     const { change, successor } = settlement
@@ -325,6 +420,10 @@ export class MemoryDocket {
       case "Cancelled":
         this.#settle(run, "abort", "Cancelled", { _tag: "Cancelled" }, now)
         return "Applied"
+    }
+    if (change._tag === "Skipped") {
+      this.#settle(run, "drop", "Skipped", { _tag: "Limited", by: change.by }, now)
+      return "Applied"
     }
     if (run.cancelling) {
       this.#settle(run, "abort", "Cancelled", { _tag: "Cancelled" }, now)
@@ -377,6 +476,7 @@ export class MemoryDocket {
     run.token = undefined
     run.progress = undefined
     run.payload = successor.payload
+    if (successor.gates !== undefined) run.gates = successor.gates
     run.group = this.groups.of(run.group.task, successor.version, run.group.lane)
     this.#place(run, "perpetuate", this.#due(successor.due, now), now, true)
   }
@@ -402,9 +502,16 @@ export class MemoryDocket {
       return
     }
     run.list?.remove(run)
-    if (run.state === "Ready") group.ready--
-    else if (run.state === "Running") group.running--
-    else if (run.state === "Failed") group.failed.delete(run)
+    if (run.state === "Ready") {
+      group.ready--
+      if (run.gates !== undefined) this.#gates.leftReady(run)
+    } else if (run.state === "Running") {
+      group.running--
+      if (run.gates !== undefined) this.#gates.leftRunning(run)
+    } else if (run.state === "Held") {
+      group.held--
+      this.#gates.leftHeld(run)
+    } else if (run.state === "Failed") group.failed.delete(run)
   }
 
   /** Puts a run where its due time says. */
@@ -421,16 +528,22 @@ export class MemoryDocket {
   #ready(run: Run, transition: Transition, now: number): void {
     const { group } = run
     this.#move(run, transition, "Ready")
-    group.ready++
-    const queue = group.queue(run.priority)
     // one that is given back keeps its place before later arrivals
-    if (transition !== "release" && transition !== "takeOver") run.arrival = ++this.#sequence
-    queue.insert(run)
+    if (!givesBack.has(transition)) run.arrival = ++this.#sequence
+    if (run.gates !== undefined && !this.#gates.enter(run, now)) return this.#held(run)
+    group.ready++
+    group.queue(run.priority).insert(run)
     if (this.observers.isListening) this.observers.publish(run, { _tag: "Ready", at: now })
     this.groups.wake(group, 1)
   }
 
+  #held(run: Run): void {
+    this.#move(run, "hold", "Held")
+    run.group.held++
+  }
+
   #takeOver(run: Run, now: number): void {
+    if (this.#free(run.token)) return
     if (run.cancelling) {
       this.#settle(run, "takeOver", "Cancelled", { _tag: "Cancelled" }, now)
       return
@@ -448,6 +561,8 @@ export class MemoryDocket {
     this.#move(run, transition, to)
     run.token = undefined
     run.progress = undefined
+    run.heldIn = undefined
+    this.#gates.settled(run)
     run.settledAt = now
     if (to === "Failed") {
       group.failed.add(run)

@@ -2,6 +2,7 @@
  * Runs that the same workers can serve: one task, one version, one lane. A worker looks at the groups that it serves and
  * never at a run that it could not run.
  */
+import type { GateLimits } from "../../DocketStore.ts"
 import { type Run, RunList } from "./run.ts"
 import type { Session } from "./session.ts"
 
@@ -16,7 +17,10 @@ export class Group {
   readonly failed = new Set<Run>()
   scheduled = 0
   ready = 0
+  held = 0
   running = 0
+  /** How much its gates let through, as the last worker that was attached says. */
+  limits: GateLimits | undefined = undefined
   /** Why it is paused. */
   paused: string | undefined = undefined
   /** Ready runs by priority, highest first. A task has one or a handful of priorities. */
@@ -29,7 +33,7 @@ export class Group {
   }
 
   get pending(): number {
-    return this.scheduled + this.ready
+    return this.scheduled + this.ready + this.held
   }
 
   /** The ready run that is next. */

@@ -74,6 +74,7 @@ export class Groups {
   #serve(session: Session, group: Group): void {
     session.groups.push(group)
     group.sessions.push(session)
+    group.limits = session.options.gates?.get(group.task)
     this.#orphans.delete(group)
   }
 

@@ -1,13 +1,14 @@
 /**
- * The record of one run in memory, and the two structures that order records: a heap for what is not due, and lists for
- * everything else. Both are intrusive (their links lie on the record), so that a run is taken out of the middle at once:
+ * The record of one run in memory, and the lists that order records; what is not due or held is in a heap (`heap.ts`). Both
+ * are intrusive (their links lie on the record), so that a run is taken out of the middle at once:
  * cancelled and replaced runs leave nothing behind.
  */
 import type { Docket } from "@effect-docket/dsl"
 import type { Stored } from "../transitions.ts"
+import type { Waiting } from "./gates.ts"
 import type { Group } from "./group.ts"
 
-/** One run. It is in the heap while scheduled, in one list otherwise: ready, leased, or settled. */
+/** One run. It is in a heap while scheduled or held, in one list otherwise: ready, leased, or settled. */
 export class Run {
   readonly key: string
   group: Group
@@ -24,6 +25,9 @@ export class Run {
   failures: string | undefined = undefined
   progress: string | undefined = undefined
   trace: Docket.Trace | undefined
+  gates: Docket.EncodedGates | undefined
+  /** Where it is held. */
+  heldIn: Waiting | undefined = undefined
   /** Token of the current claim. */
   token: string | undefined = undefined
   /** Token of the last settlement that was applied. */
@@ -50,6 +54,7 @@ export class Run {
     this.priority = addition.priority
     this.retention = addition.retention
     this.trace = addition.trace
+    this.gates = addition.gates
     this.generation = generation
     this.due = due
   }
@@ -94,66 +99,6 @@ export class RunList {
     run.previous = undefined
     run.next = undefined
     this.size--
-  }
-}
-
-// the generation breaks ties, so that runs due at one instant start in the order in which they were added
-const isBefore = (a: Run, b: Run): boolean => a.due < b.due || (a.due === b.due && a.generation < b.generation)
-
-/** A binary heap of runs by due time; each run knows its place in it. */
-export class Schedule {
-  readonly #runs: Array<Run> = []
-
-  get first(): Run | undefined {
-    return this.#runs[0]
-  }
-
-  get size(): number {
-    return this.#runs.length
-  }
-
-  add(run: Run): void {
-    this.#runs.push(run)
-    this.#rise(run, this.#runs.length - 1)
-  }
-
-  remove(run: Run): void {
-    const index = run.heapIndex
-    run.heapIndex = -1
-    const last = this.#runs.pop()!
-    if (last === run) return
-    this.#sink(last, index)
-    if (last.heapIndex === index) this.#rise(last, index)
-  }
-
-  #rise(run: Run, index: number): void {
-    while (index > 0) {
-      const parentIndex = (index - 1) >> 1
-      const parent = this.#runs[parentIndex]!
-      if (!isBefore(run, parent)) break
-      this.#put(parent, index)
-      index = parentIndex
-    }
-    this.#put(run, index)
-  }
-
-  #sink(run: Run, index: number): void {
-    const size = this.#runs.length
-    while (true) {
-      let childIndex = 2 * index + 1
-      if (childIndex >= size) break
-      if (childIndex + 1 < size && isBefore(this.#runs[childIndex + 1]!, this.#runs[childIndex]!)) childIndex++
-      const child = this.#runs[childIndex]!
-      if (!isBefore(child, run)) break
-      this.#put(child, index)
-      index = childIndex
-    }
-    this.#put(run, index)
-  }
-
-  #put(run: Run, index: number): void {
-    this.#runs[index] = run
-    run.heapIndex = index
   }
 }
 

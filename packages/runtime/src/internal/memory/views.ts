@@ -40,6 +40,10 @@ export const explain = (run: Run | undefined, strike: Docket.EncodedStrike | und
   }
   const { lane, paused, ready, sessions } = run.group
   if (paused !== undefined) return { _tag: "Paused", reason: paused }
+  if (run.heldIn !== undefined) {
+    const { gate, held } = run.heldIn
+    return { _tag: "Limited", by: gate.kind, position: Array.from(held).filter((o) => o.arrival < run.arrival).length }
+  }
   return sessions.length === 0 ? { _tag: "NoWorker", lane } : { _tag: "Waiting", lane, ready }
 }
 
@@ -55,6 +59,7 @@ export const counts = (groups: Groups): ReadonlyArray<Docket.Counts> => {
     }
     count.scheduled += group.scheduled
     count[groups.isHeld(group) ? "held" : "ready"] += group.ready
+    count.held += group.held
     count.running += group.running
   }
   return Array.from(counts.values())

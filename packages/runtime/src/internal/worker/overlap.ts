@@ -53,6 +53,7 @@ const additionOf = ({ claim, program: { options } }: Slot, payload: unknown, { a
   lane: options.lane,
   priority: typeof options.priority === "number" ? options.priority : options.priority(payload as never), // made for it
   retention: options.retention,
+  ...options.gates && { gates: Interpreter.gatesOf(claim.task, options.gates, payload) },
   trace: claim.trace
 })
 

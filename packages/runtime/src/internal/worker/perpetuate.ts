@@ -50,6 +50,13 @@ export const missed = (slot: Slot): number | undefined => {
   return tick === undefined || tick.due <= claim.startedAt ? undefined : tick.due
 }
 
+/** When a run that its rate limit drops is due instead. */
+export const afterDrop = (slot: Slot, now: number): number | undefined => {
+  const recurrence = slot.program.options.perpetual
+  if (recurrence === undefined || isExtra(slot)) return undefined
+  return next(recurrence, lastOf(slot.claim, undefined), now)?.due
+}
+
 /** The run that follows a settlement. `Ends`: it would have one, but there is no tick any more. */
 export const successor = (slot: Slot, change: Change, now: number): Settlement["successor"] | "Ends" => {
   const { claim, next: asked, program } = slot
@@ -61,6 +68,7 @@ export const successor = (slot: Slot, change: Change, now: number): Settlement["
   return due === undefined ? "Ends" : {
     due,
     payload: asked.payload ?? claim.payload,
+    ...asked.gates && { gates: asked.gates },
     version: asked.payload === undefined ? claim.version : program.options.version
   }
 }

@@ -255,6 +255,16 @@ const passOver = (env: Env, slot: Slot, due: number): Effect.Effect<void> => {
   return report("Debug", slot, `missed its time, the next is in ${after} ms`)
 }
 
+/** Ends a run that a gate drops: it does not begin. One of a perpetual task is moved to its next tick. */
+const drop = (env: Env, slot: Slot, by: "rateLimit"): Effect.Effect<void> => {
+  const now = env.storeNow()
+  const due = env.mayFollow(slot.claim.task) ? perpetuate.afterDrop(slot, now) : undefined
+  if (due !== undefined) return passOver(env, slot, Math.max(due, now + 1))
+  const { generation, key, token } = slot.claim
+  env.finish(slot, { key, generation, token, change: { _tag: "Skipped", by }, successor: undefined })
+  return report("Debug", slot, `dropped by \`${by}\``)
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // report
 // ---------------------------------------------------------------------------------------------------------------------
@@ -288,7 +298,8 @@ const log = (slot: Slot, change: Change, outcome: Outcome): Effect.Effect<void> 
     case "Cancelled":
       return report("Debug", slot, "cancelled")
     case "Released":
-      return report("Debug", slot, "released")
+    case "Skipped":
+      return report("Debug", slot, change._tag.toLowerCase())
     case "Snooze":
       return report("Debug", slot, `again in ${change.after} ms, attempt not counted`)
     case "Retry":
@@ -331,6 +342,8 @@ const conclude = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<void> =
 /** Runs a claim and hands its settlement to the worker. It is run with the services of the run: `services.context`. */
 export const execute = (env: Env, slot: Slot): Effect.Effect<void> =>
   Effect.uninterruptibleMask((restore) => {
+    const { droppedBy } = slot.claim
+    if (droppedBy !== undefined) return drop(env, slot, droppedBy)
     const due = perpetuate.missed(slot)
     if (due !== undefined) return passOver(env, slot, due)
     return Effect.matchEffect(slot.program.codec.decodePayload(slot.claim.payload, slot.claim.version), {

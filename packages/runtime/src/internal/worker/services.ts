@@ -101,8 +101,9 @@ const perpetual = (slot: Slot): Perpetual.Perpetual["Service"] => ({
           invalidPayload("Perpetual.next", task, `the next payload of task "${task._tag}" is invalid: ${message}`)
         ),
         Effect.orDie,
-        Effect.map(({ json }) => {
+        Effect.map(({ json, value }) => {
           slot.next.payload = json
+          slot.next.gates = Interpreter.gatesOf(task._tag, slot.program.options.gates, value)
         })
       )
 })

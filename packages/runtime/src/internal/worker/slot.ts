@@ -31,11 +31,12 @@ export class Slot {
   /** The key has a newer generation: nobody renews this claim, and its body may finish. */
   replaced = false
   /** What a perpetual handler asked for. */
-  next: { due: Docket.Due | undefined; payload: string | undefined; cancelled: boolean } = {
-    due: undefined,
-    payload: undefined,
-    cancelled: false
-  }
+  next: {
+    due: Docket.Due | undefined
+    payload: string | undefined
+    gates: Docket.EncodedGates | undefined
+    cancelled: boolean
+  } = { due: undefined, payload: undefined, gates: undefined, cancelled: false }
   /** Until when ticks that come while it is running have been taken care of, by the clock of the store. */
   ticked = 0
   /** Adds the runs of the ticks until then that have none: see `overlap.ts`. */

@@ -11,6 +11,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { hostname } from "node:os"
 import { DocketEngine } from "../../DocketEngine.ts"
+import type { GateLimits } from "../../DocketStore.ts"
 import type { Options } from "../../Worker.ts"
 import { Loop, type Settings, Signal } from "./loop.ts"
 import * as perpetuate from "./perpetuate.ts"
@@ -67,11 +68,15 @@ export const start = Effect.fnUntraced(function*(
   const defects = options.defectRetryPolicy ?? defaultDefectRetryPolicy
   const programs = new Map<string, program.Program>()
   const versions = new Map<string, number>()
+  const gates = new Map<string, GateLimits>()
   for (const [tag, task] of group.tasks) {
-    const { unsupported: options, version } = Interpreter.resolved(task)
-    if (options.length > 0) return yield* unsupported(`option \`${options[0]}\` of task "${tag}"`)
+    const { gates: declared, version } = Interpreter.resolved(task)
     programs.set(tag, program.make(store.name, task, context, defects))
     versions.set(tag, version)
+    if (declared !== undefined) {
+      const { concurrency, cooldown, rateLimit } = declared
+      gates.set(tag, { concurrency: concurrency?.max, rateLimit, cooldown: cooldown?.for })
+    }
   }
   const signal = new Signal()
   const session = yield* store.attach({
@@ -79,6 +84,7 @@ export const start = Effect.fnUntraced(function*(
     tasks: versions,
     lanes: names,
     lease: settings.lease,
+    gates,
     onWake: signal.onWake
   })
   const loop = new Loop(store, session, signal, clock, settings, programs)

@@ -1,0 +1,278 @@
+/**
+ * The gates of a docket in memory: who uses them, and who is held.
+ *
+ * A run is charged when it is claimed. Before that, as many are ready as a gate can let through, and the others are held:
+ * in a heap that nobody looks at, so that they cost nothing while they wait. A gate that nobody uses, is ready for, or is
+ * held by, is gone.
+ */
+import type { Docket } from "@effect-docket/dsl"
+import type { GateLimits } from "../../DocketStore.ts"
+import type { Group } from "./group.ts"
+import { Heap } from "./heap.ts"
+import type { Run } from "./run.ts"
+
+/** The gates that hold runs. */
+export const kinds = ["concurrency", "rateLimit"] as const
+
+type Kind = typeof kinds[number] | "cooldown"
+
+/** The runs of a group at a gate. Each group has its own limit, and workers that may be gone while those of others work. */
+export class Waiting {
+  readonly gate: Gate
+  readonly group: Group
+  /** How many are ready: places that are as good as taken. */
+  ready = 0
+  readonly held = new Heap<Run>((a, b) => a.arrival < b.arrival)
+
+  constructor(gate: Gate, group: Group) {
+    this.gate = gate
+    this.group = group
+  }
+
+  /** How many more may be ready. */
+  room(now: number): number {
+    return this.gate.free(this.group.limits, now) - this.ready
+  }
+
+  /** Whether it lets a ready run wait for it: what it drops, it drops when it is claimed. */
+  get drops(): boolean {
+    return this.gate.kind === "rateLimit" && this.group.limits?.rateLimit?.drops === true
+  }
+}
+
+/** What the runs with one value share. */
+class Gate {
+  readonly kind: Kind
+  readonly text: string
+  /** How many run. */
+  used = 0
+  /** When the runs of the current window started, from `first` on. */
+  #starts: Array<number> = []
+  #first = 0
+  #window = 0
+  /** When it is to be looked at. */
+  at = Infinity
+  /** The end of a cooldown. */
+  until = 0
+  heapIndex = -1
+  readonly groups = new Map<Group, Waiting>()
+
+  constructor(kind: Kind, text: string) {
+    this.kind = kind
+    this.text = text
+  }
+
+  of(group: Group): Waiting {
+    let waiting = this.groups.get(group)
+    if (waiting === undefined) this.groups.set(group, waiting = new Waiting(this, group))
+    return waiting
+  }
+
+  /** How many more may run. */
+  free(limits: GateLimits | undefined, now: number): number {
+    if (this.kind === "concurrency") return (limits?.concurrency ?? Infinity) - this.used
+    const rate = limits?.rateLimit
+    if (rate === undefined) return Infinity
+    this.#forget(now - Math.max(rate.window, this.#window))
+    // another task of its scope may have a longer window
+    let from = this.#first
+    while (from < this.#starts.length && this.#starts[from]! <= now - rate.window) from++
+    return rate.limit - (this.#starts.length - from)
+  }
+
+  start(limits: GateLimits | undefined, now: number): void {
+    const window = limits?.rateLimit?.window
+    if (window === undefined) return
+    this.#window = Math.max(window, this.#window)
+    this.#starts.push(now)
+  }
+
+  /** Forgets what started then or before. */
+  #forget(time: number): void {
+    while (this.#first < this.#starts.length && this.#starts[this.#first]! <= time) this.#first++
+    if (this.#first * 2 < this.#starts.length) return
+    this.#starts = this.#starts.slice(this.#first)
+    this.#first = 0
+  }
+
+  /** When it is to be looked at: when it has a place again, or, if nobody waits, when the last start is over. */
+  next(isAwaited: boolean, now: number): number {
+    this.#forget(now - this.#window)
+    if (this.kind === "cooldown") return this.until > now ? this.until : Infinity
+    const start = isAwaited ? this.#starts[this.#first] : this.#starts.at(-1)
+    return start === undefined ? Infinity : start + this.#window
+  }
+}
+
+/** The gates of a docket. */
+export class Gates {
+  readonly #gates: Readonly<Record<Kind, Map<string, Gate>>> = {
+    concurrency: new Map(),
+    rateLimit: new Map(),
+    cooldown: new Map()
+  }
+  /** Pending runs that additions may join, and when the first of them came. */
+  readonly #settling = new Map<string, { readonly run: Run; readonly since: number }>()
+  readonly #looks = new Heap<Gate>((a, b) => a.at < b.at)
+  /** Gates that may have room for somebody they hold. */
+  readonly #touched = new Set<Gate>()
+
+  /** How many gates are known. */
+  get size(): number {
+    const { concurrency, cooldown, rateLimit } = this.#gates
+    return concurrency.size + rateLimit.size + cooldown.size + this.#settling.size
+  }
+
+  /** When the next one is to be looked at. */
+  get lookAt(): number {
+    return this.#looks.first?.at ?? Infinity
+  }
+
+  /** The time has come to look at some, a batch of them. */
+  look(now: number, most: number): void {
+    for (let n = 0; n < most && this.lookAt <= now; n++) {
+      const gate = this.#looks.first!
+      this.#lookAt(gate, Infinity)
+      this.#touched.add(gate)
+    }
+  }
+
+  #lookAt(gate: Gate, at: number): void {
+    if (gate.at === at) return
+    if (gate.at < Infinity) this.#looks.remove(gate)
+    gate.at = at
+    if (at < Infinity) this.#looks.add(gate)
+  }
+
+  #get(kind: Kind, text: string): Gate {
+    let gate = this.#gates[kind].get(text)
+    if (gate === undefined) this.#gates[kind].set(text, gate = new Gate(kind, text))
+    return gate
+  }
+
+  *#of(run: Run): Iterable<Gate> {
+    for (const kind of kinds) {
+      const text = run.gates?.[kind]
+      if (text !== undefined) yield this.#get(kind, text)
+    }
+  }
+
+  /** Whether additions about this text are ignored. */
+  isCooling(text: string | undefined, now: number): boolean {
+    return text !== undefined && (this.#gates.cooldown.get(text)?.until ?? 0) > now
+  }
+
+  /** The pending run that an addition joins, and when it is due then. */
+  joined(debounce: Docket.EncodedDebounce, now: number): { readonly run: Run; readonly due: number } | undefined {
+    const known = this.#settling.get(debounce.about)
+    return known && { run: known.run, due: Math.min(now + debounce.for, known.since + (debounce.max ?? Infinity)) }
+  }
+
+  /** Additions may join a run from now on. */
+  settle(run: Run, now: number): void {
+    const debounce = run.gates?.debounce
+    if (debounce !== undefined) this.#settling.set(debounce.about, { run, since: now })
+  }
+
+  /** A run has begun, or is gone: the next addition is one of its own. */
+  settled(run: Run): void {
+    const about = run.gates?.debounce?.about
+    if (about !== undefined && this.#settling.get(about)?.run === run) this.#settling.delete(about)
+  }
+
+  /** A run that is due wants to be ready. `false`: it is held, behind those that came before it. */
+  enter(run: Run, now: number): boolean {
+    const from = run.heldIn
+    run.heldIn = undefined
+    for (const gate of this.#of(run)) {
+      const waiting = gate.of(run.group)
+      if (waiting.drops) continue
+      if ((waiting === from || waiting.held.size === 0) && waiting.room(now) > 0) continue
+      this.#hold(run, waiting)
+      // those that would have let it pass may be new, and unused
+      for (const other of this.#of(run)) this.#touched.add(other)
+      return false
+    }
+    for (const gate of this.#of(run)) gate.of(run.group).ready++
+    return true
+  }
+
+  /** The gate that does not let a ready run pass, if there is one. */
+  refusing(run: Run, limits: GateLimits | undefined, now: number): Gate | undefined {
+    for (const gate of this.#of(run)) {
+      if (gate.free(limits, now) <= 0) return gate
+    }
+    return undefined
+  }
+
+  /** Holds a run that was refused. */
+  hold(run: Run, gate: Gate): void {
+    this.#hold(run, gate.of(run.group))
+  }
+
+  #hold(run: Run, waiting: Waiting): void {
+    run.heldIn = waiting
+    waiting.held.add(run)
+  }
+
+  /** A run begins, or is claimed to be dropped. */
+  charge(run: Run, limits: GateLimits | undefined, isDropped: boolean, now: number): void {
+    this.settled(run)
+    const cooldown = run.gates?.cooldown
+    // before its first attempt: what comes later is the same run
+    if (cooldown !== undefined && limits?.cooldown !== undefined && run.attempt + run.lost === 0 && !isDropped) {
+      const gate = this.#get("cooldown", cooldown)
+      gate.until = now + limits.cooldown
+      this.#touched.add(gate)
+    }
+    for (const gate of this.#of(run)) {
+      if (gate.kind === "concurrency") gate.used++
+      else if (!isDropped) gate.start(limits, now)
+      // its limit may be greater than the one that it was held by
+      this.#touched.add(gate)
+    }
+  }
+
+  /** A run is not ready any more. */
+  leftReady(run: Run): void {
+    for (const gate of this.#of(run)) {
+      gate.of(run.group).ready--
+      this.#touched.add(gate)
+    }
+  }
+
+  /** A run is not running any more. */
+  leftRunning(run: Run): void {
+    for (const gate of this.#of(run)) {
+      if (gate.kind !== "concurrency") continue
+      gate.used--
+      this.#touched.add(gate)
+    }
+  }
+
+  /** A run is not held any more. */
+  leftHeld(run: Run): void {
+    const { gate, held } = run.heldIn!
+    held.remove(run)
+    this.#touched.add(gate)
+  }
+
+  /** Takes held runs out as far as there is room for them, at most so many; whether there may be more. */
+  admit(now: number, most: number, admit: (run: Run) => void): boolean {
+    let left = most
+    for (const gate of this.#touched) {
+      for (const waiting of gate.groups.values()) {
+        while (waiting.held.size > 0 && (waiting.drops || waiting.room(now) > 0)) {
+          if (left-- === 0) return true
+          admit(waiting.held.first!)
+        }
+        if (waiting.ready === 0 && waiting.held.size === 0) gate.groups.delete(waiting.group)
+      }
+      const isAwaited = gate.groups.size > 0
+      this.#lookAt(gate, gate.next(isAwaited, now))
+      if (gate.used === 0 && !isAwaited && gate.at === Infinity) this.#gates[gate.kind].delete(gate.text)
+      this.#touched.delete(gate)
+    }
+    return false
+  }
+}
