@@ -36,6 +36,7 @@ export const rule = [
   "+zcard",
   "+zrange",
   "+zrangebyscore",
+  "+zcount",
   "+zlexcount",
   "+zscore",
   "+lpush",

@@ -3,9 +3,9 @@
  */
 import { Agenda, Docket, Task, TaskGroup } from "@effect-docket/dsl"
 import { RedisStore } from "@effect-docket/redis-store"
-import { DocketStore } from "@effect-docket/runtime"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, DateTime, Effect, Fiber, Layer, Schedule, Schema, Stream } from "effect"
+import { wrappedStore } from "../../runtime/test/contract/kit.ts"
 import { docketIn, logs, range, uniqueName } from "./kit.ts"
 import * as servers from "./server.ts"
 
@@ -17,18 +17,10 @@ const inAnHour = Effect.map(Clock.currentTimeMillis, (now) => now + 3_600_000)
 
 /** A docket whose chunks are announced before they are written. */
 const announcing = (url: string, chunk: (size: number) => Effect.Effect<void>) => {
-  const store = Layer.effect(
-    DocketStore.DocketStore,
-    DocketStore.DocketStore.useSync((store) =>
-      DocketStore.DocketStore.of({
-        docket: (options) =>
-          Effect.map(store.docket(options), (docket) => ({
-            ...docket,
-            add: (additions, options) => Effect.andThen(chunk(additions.length), docket.add(additions, options))
-          }))
-      })
-    )
-  ).pipe(Layer.provide(RedisStore.layer({ url })))
+  const store = wrappedStore((docket) => ({
+    ...docket,
+    add: (additions, options) => Effect.andThen(chunk(additions.length), docket.add(additions, options))
+  })).pipe(Layer.provide(RedisStore.layer({ url })))
   return Mails.client.pipe(Layer.provideMerge(docketIn(store, uniqueName())), Layer.provide(logs().layer))
 }
 

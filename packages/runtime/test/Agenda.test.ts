@@ -2,9 +2,10 @@
  * Large agendas in memory: the process goes on meanwhile. What every store does with an agenda is in `contract/agenda.ts`.
  */
 import { Agenda, Docket, Task, TaskGroup } from "@effect-docket/dsl"
-import { DocketEngine, DocketStore, MemoryStore } from "@effect-docket/runtime"
+import { DocketEngine, MemoryStore } from "@effect-docket/runtime"
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, Fiber, Layer, Random, Schema, Stream } from "effect"
+import { wrappedStore } from "./contract/kit.ts"
 
 class Mail extends Task.make("Mail", { payload: { id: Schema.Int }, key: ["id"] }) {}
 class Mails extends TaskGroup.make(Mail) {}
@@ -15,21 +16,13 @@ const mails = Agenda.fromIterable(Mail, Array.from({ length: size }, (_, id) => 
 describe("an agenda of 100,000 items in memory", () => {
   it.effect("is written in chunks of 250, each item once at its time, and other fibers run meanwhile", () => {
     const sizes: Array<number> = []
-    const store = Layer.effect(
-      DocketStore.DocketStore,
-      DocketStore.DocketStore.useSync((store) =>
-        DocketStore.DocketStore.of({
-          docket: (options) =>
-            Effect.map(store.docket(options), (docket) => ({
-              ...docket,
-              add: (additions, options) => {
-                sizes.push(additions.length)
-                return docket.add(additions, options)
-              }
-            }))
-        })
-      )
-    ).pipe(Layer.provide(MemoryStore.layer))
+    const store = wrappedStore((docket) => ({
+      ...docket,
+      add: (additions, options) => {
+        sizes.push(additions.length)
+        return docket.add(additions, options)
+      }
+    })).pipe(Layer.provide(MemoryStore.layer))
     let turns = 0
     const others = Effect.forever(Effect.map(Effect.yieldNow, () => turns++))
     return Effect.gen(function*() {

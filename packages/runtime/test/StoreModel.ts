@@ -95,8 +95,7 @@ export interface State {
   /** Claims of each worker that somebody asked to cancel since its last turn. */
   cancelled: ReadonlyArray<ReadonlySet<number>>
   /**
-   * Nothing runs in the store: a run whose lease is over while it is to be cancelled, or that is struck, is claimed to be
-   * settled.
+   * Nothing runs in the store: a run whose lease is over while it is to be cancelled waits for a claim to be settled.
    */
   readonly isLazy: boolean
   /** Every step that was made. */
@@ -261,14 +260,12 @@ export const step = (before: State, command: Command): [State, Answer] => {
         )
         .toSorted((a, b) => rank(a).map((part, i) => part - rank(b)[i]!).find((difference) => difference !== 0) ?? 0)
       if (first === undefined) break
-      // a lazy store claims it to settle it
-      const looked = state.isLazy ? { ...first, attempt: first.attempt + 1, settled: undefined } : first
       if (isStruck(state, first)) {
-        settle(looked, "skip", "Skipped", struckOutcome)
+        settle(first, "skip", "Skipped", struckOutcome)
         continue
       }
       if (first.cancelling) {
-        settle(looked, "takeOver", "Cancelled", { _tag: "Cancelled" })
+        settle(first, "takeOver", "Cancelled", { _tag: "Cancelled" })
         continue
       }
       const token = claims.push({ key: first.key, generation: first.generation, worker }) - 1
@@ -296,8 +293,7 @@ export const step = (before: State, command: Command): [State, Answer] => {
         if (run.state === "Scheduled" || run.state === "Ready" || run.until > next) continue
         if (run.state !== "Running") move(run, "forget", "None")
         else if (run.cancelling && !state.isLazy) settle(run, "takeOver", "Cancelled", { _tag: "Cancelled" })
-        // a lazy store leaves its progress to the next claim
-        else giveBack(run, "takeOver", { lost: run.lost + 1, progress: state.isLazy ? run.progress : undefined })
+        else giveBack(run, "takeOver", { lost: run.lost + 1 })
       }
     }
     state.now = end

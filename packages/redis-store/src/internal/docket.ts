@@ -22,7 +22,7 @@ import {
 } from "./layout.ts"
 import type { Listener } from "./listener.ts"
 import { cancel, clear, forget, progress, strikeOf } from "./scripts/small.ts"
-import { attach, isServed, type Registered, registered } from "./session.ts"
+import { attach, groupsIn, isServed, readCounts, type Registered, registered } from "./session.ts"
 
 const scripts = {
   cancel: script(cancel),
@@ -72,26 +72,41 @@ const pauseOf = (pauses: Effect.Success<ReturnType<typeof pausesOf>>, group: str
   )
 }
 
-const isHeld = (
-  pauses: Effect.Success<ReturnType<typeof pausesOf>>,
-  workers: ReadonlyArray<Registered>,
-  group: string
-): boolean =>
+/** What the state of a run depends on besides its record. */
+interface Surroundings {
+  readonly now: number
+  readonly workers: ReadonlyArray<Registered>
+  readonly pauses: Effect.Success<ReturnType<typeof pausesOf>>
+}
+
+const surroundings = (env: Env): Effect.Effect<Surroundings, DocketError.DocketError> =>
+  Effect.map(Effect.all([registered(env), pausesOf(env)]), ([{ now, workers }, pauses]) => ({ now, workers, pauses }))
+
+const isHeld = ({ pauses, workers }: Surroundings, group: string): boolean =>
   pauseOf(pauses, group) !== undefined || (workers.length > 0 && !workers.some((worker) => isServed(worker, group)))
 
-const encoded = (key: string, record: Record, held: boolean, progress: string | undefined): Docket.EncodedRun => {
+/** What is due is ready, though nothing happens in the server until a worker of the task takes a turn. */
+const isDue = ({ due, state }: Record, now: number): boolean => state === "Scheduled" && due <= now
+
+const stateOf = (record: Record, around: Surroundings): Record["state"] => {
+  if (record.state !== "Ready" && !isDue(record, around.now)) return record.state
+  return isHeld(around, record.group) ? "Held" : "Ready"
+}
+
+const encoded = (key: string, record: Record, note: Buffer | null, around: Surroundings): Docket.EncodedRun => {
   const { task, version } = parseGroup(record.group)
+  const progress = note === null ? "" : readTexts(note)[1]
   return {
     task,
     version,
     key,
     generation: record.generation,
-    state: record.state === "Ready" && held ? "Held" : record.state,
+    state: stateOf(record, around),
     due: record.due,
     attempt: record.attempt,
     worker: record.state === "Running" ? record.worker : undefined,
     payload: record.payload,
-    progress
+    progress: progress === "" ? undefined : progress
   }
 }
 
@@ -121,12 +136,13 @@ const explainWith = Effect.fnUntraced(function*(
       until: until!.length === 0 ? Option.none() : Option.some(time(Number(until)))
     }
   }
-  if (run.state === "Scheduled") {
+  const { now, pauses, workers } = yield* surroundings(env)
+  if (run.state === "Scheduled" && !isDue(run, now)) {
     return note === null || readTexts(note)[0] === ""
       ? { _tag: "NotDue", at: time(run.due) }
       : { _tag: "Retrying", attempt: run.attempt, next: time(run.due) }
   }
-  const pause = pauseOf(yield* pausesOf(env), run.group)
+  const pause = pauseOf(pauses, run.group)
   if (pause !== undefined) return { _tag: "Paused", reason: pause.reason }
   if (run.holder !== undefined) {
     const { arrival, id, kind } = run.holder
@@ -137,10 +153,9 @@ const explainWith = Effect.fnUntraced(function*(
     )
     return { _tag: "Limited", by: kind, position: before }
   }
-  const workers = yield* registered(env)
   if (!workers.some((worker) => isServed(worker, run.group))) return { _tag: "NoWorker", lane }
-  const ready = yield* connection.use("explain", (client) => client.hget(keys.counts, `${run.group}:r`))
-  return { _tag: "Waiting", lane, ready: Number(ready ?? 0) }
+  const counts = yield* readCounts(env, now, (group) => group === run.group)
+  return { _tag: "Waiting", lane, ready: counts.get(run.group)?.ready ?? 0 }
 })
 
 const lexBound = (sign: "[" | "(", member: Buffer) => Buffer.concat([Buffer.from(sign), member])
@@ -174,44 +189,29 @@ const snapshotKeys = Effect.fnUntraced(function*({ connection, keys }: Env) {
 
 const snapshotPage = Effect.fnUntraced(function*(env: Env, page: ReadonlyArray<string>) {
   const [records, notes] = yield* readRuns(env, page)
-  const pauses = yield* pausesOf(env)
-  const workers = yield* registered(env)
+  const around = yield* surroundings(env)
   return page.flatMap((key, index): ReadonlyArray<Docket.EncodedRun> => {
     const bytes = records[index]
-    if (bytes === null || bytes === undefined) return []
-    const record = readRecord(bytes)
-    const note = notes[index]
-    const progress = note === null || note === undefined ? undefined : readTexts(note)[1]
-    return [encoded(key, record, isHeld(pauses, workers, record.group), progress === "" ? undefined : progress)]
+    return bytes === null || bytes === undefined ? [] : [encoded(key, readRecord(bytes), notes[index]!, around)]
   })
 })
 
 const groupsOf = ({ connection, keys }: Env) =>
-  Effect.map(connection.use("groups", (client) => client.hgetall(keys.counts)), (fields) => {
-    const groups = new Map<string, { s: number; r: number; h: number; x: number }>()
-    for (const [field, count] of Object.entries(fields)) {
-      const colon = field.lastIndexOf(":")
-      const id = field.slice(0, colon)
-      let group = groups.get(id)
-      if (group === undefined) groups.set(id, group = { s: 0, r: 0, h: 0, x: 0 })
-      group[field.slice(colon + 1) as "s" | "r" | "h" | "x"] = Number(count) // written by the scripts
-    }
-    return groups
-  })
+  Effect.map(connection.use("groups", (client) => client.hgetall(keys.counts)), groupsIn)
 
 const countsOf = Effect.fnUntraced(function*(env: Env) {
-  const [groups, pauses, workers] = yield* Effect.all([groupsOf(env), pausesOf(env), registered(env)])
+  const around = yield* surroundings(env)
   const counts = new Map<string, { -readonly [K in keyof Docket.Counts]: Docket.Counts[K] }>()
-  for (const [id, { h, r, s, x }] of groups) {
-    if (s + r + h + x === 0) continue
+  for (const [id, { held, ready, running, scheduled }] of yield* readCounts(env, around.now, () => true)) {
+    if (scheduled + ready + held + running === 0) continue
     const { lane, task } = parseGroup(id)
     const at = JSON.stringify([task, lane])
     let count = counts.get(at)
     if (count === undefined) counts.set(at, count = { task, lane, scheduled: 0, ready: 0, held: 0, running: 0 })
-    count.scheduled += s
-    count[isHeld(pauses, workers, id) ? "held" : "ready"] += r
-    count.held += h
-    count.running += x
+    count.scheduled += scheduled
+    count[isHeld(around, id) ? "held" : "ready"] += ready
+    count.held += held
+    count.running += running
   }
   return Array.from(counts.values())
 })
@@ -297,14 +297,15 @@ const clearAll = Effect.fnUntraced(function*(env: Env) {
   const { connection, keys } = env
   let count = 0
   // first what is held, so that nobody takes the place of those that are ready
-  while (true) {
+  let before: number
+  do {
+    before = count
     const members = yield* connection.use("clear", (client) => client.zrangeBuffer(keys.held, "0", String(page - 1)))
-    if (members.length === 0) break
     for (const [group, held] of Map.groupBy(members.map(readHeld), ({ group }) => group)) {
       count += (yield* clearSome(env, group, 0, held.map(({ key }) => key))).count
     }
-  }
-  for (const group of (yield* groupsOf(env)).keys()) {
+  } while (count > before)
+  for (const group of yield* groupsOf(env)) {
     let more = true
     while (more) {
       const cleared = yield* clearSome(env, group, page, [])
@@ -330,11 +331,7 @@ export const make = (env: Env): DocketStore.StoredDocket => {
     cancel: (key) => cancelWith(env, key),
     get: Effect.fnUntraced(function*(key) {
       const { done, note, run } = yield* readAll(env, key)
-      if (run !== undefined) {
-        const [pauses, workers] = yield* Effect.all([pausesOf(env), registered(env)])
-        const progress = note === null ? undefined : readTexts(note)[1]
-        return encoded(key, run, isHeld(pauses, workers, run.group), progress === "" ? undefined : progress)
-      }
+      if (run !== undefined) return encoded(key, run, note, yield* surroundings(env))
       if (done === undefined) return undefined
       const { task, version } = parseGroup(done.group)
       return {
@@ -392,7 +389,7 @@ export const make = (env: Env): DocketStore.StoredDocket => {
       Effect.gen(function*() {
         yield* connection.use("resume", (client) => client.hdel(keys.pauses, pauseField(pause)))
         // whoever waits for work looks again
-        const groups = (yield* groupsOf(env)).keys()
+        const groups = yield* groupsOf(env)
         yield* connection.use("resume", (client) =>
           Promise.all(Array.from(groups, (group) =>
             client.rpush(keys.group(group)[4]!, "1").then(() =>

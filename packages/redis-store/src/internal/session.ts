@@ -43,15 +43,51 @@ export const isServed = ({ lanes, tasks }: Registered, group: string): boolean =
   return Object.hasOwn(tasks, task) && tasks[task]! >= version && lanes.includes(lane)
 }
 
-const registeredNow = (texts: ReadonlyArray<string>, now: number): ReadonlyArray<Registered> =>
-  texts.map((text) => JSON.parse(text) as Registered).filter(({ until }) => until > now) // written by `beat`
-
-/** The workers that were heard lately. */
+/** The time of the server, and the workers that were heard lately. */
 export const registered = ({ connection, keys }: Pick<Env, "connection" | "keys">) =>
   Effect.map(
     connection.use("workers", (client) => Promise.all([client.hvals(keys.workers), serverTime(client)])),
-    ([texts, now]) => registeredNow(texts, now)
+    ([texts, now]) => ({
+      now,
+      workers: texts.map((text) => JSON.parse(text) as Registered).filter(({ until }) => until > now) // written by `beat`
+    })
   )
+
+/** The groups that there have been, of the fields of `counts`. */
+export const groupsIn = (fields: Readonly<Record<string, string>>): ReadonlyArray<string> =>
+  Array.from(new Set(Object.keys(fields).map((field) => field.slice(0, -2))))
+
+/** How many runs a group has. */
+export interface Count {
+  readonly scheduled: number
+  readonly ready: number
+  readonly held: number
+  readonly running: number
+}
+
+/**
+ * How many runs there are, per group. What is due is ready, though nothing happens in the server until a worker of the group
+ * takes a turn.
+ */
+export const readCounts = Effect.fnUntraced(function*(
+  { connection, keys }: Pick<Env, "connection" | "keys">,
+  now: number,
+  which: (group: string) => boolean
+): Effect.fn.Return<ReadonlyMap<string, Count>, DocketError.DocketError> {
+  const fields = yield* connection.use("counts", (client) => client.hgetall(keys.counts))
+  const groups = groupsIn(fields).filter(which)
+  const count = (group: string, what: string) => Number(fields[`${group}:${what}`] ?? 0)
+  const due = yield* connection.use("counts", (client) =>
+    Promise.all(
+      groups.map((group) => count(group, "s") === 0 ? 0 : client.zcount(keys.group(group)[2]!, "-inf", now))
+    ))
+  return new Map(groups.map((group, index) => [group, {
+    scheduled: count(group, "s") - due[index]!,
+    ready: count(group, "r") + due[index]!,
+    held: count(group, "h"),
+    running: count(group, "x")
+  }]))
+})
 
 const serverTime = (client: Client): Promise<number> =>
   (client as { time(): Promise<ReadonlyArray<string | number>> }).time().then(([seconds, micros]) =>
@@ -154,9 +190,9 @@ const readReply = (
     const key = pairs[i]!.toString()
     const token = String(number)
     const remark = remarked.size === 0 ? undefined : remarked.get(i / 2 + 1)
-    if (remark?.[0] === "Skipped" || remark?.[0] === "Cancelled") {
+    if (remark?.[0] === "Skipped" || remark?.[0] === "Abandoned") {
       verdicts.keys.push(key)
-      verdicts.args.push(token, ...remark[0] === "Skipped" ? remark : ["Cancelled"])
+      verdicts.args.push(token, ...remark)
       verdicts.groups.add(group)
       continue
     }
@@ -244,16 +280,11 @@ export const attach = Effect.fnUntraced(function*(
     }))
   const findUnserved = Effect.fnUntraced(
     function*(): Effect.fn.Return<ReadonlyArray<DocketStore.Unserved>, DocketError.DocketError> {
-      const [counts, workers] = yield* Effect.all([
-        connection.use("turn", (client) => client.hgetall(keys.counts)),
-        registered(env)
-      ])
-      return Object.entries(counts).flatMap(([field, count]): ReadonlyArray<DocketStore.Unserved> => {
-        const group = field.slice(0, -2)
-        return field.endsWith(":r") && Number(count) > 0 && !workers.some((worker) => isServed(worker, group))
-          ? [{ ...parseGroup(group), count: Number(count) }]
-          : []
-      })
+      const { now, workers } = yield* registered(env)
+      const counts = yield* readCounts(env, now, (group) => !workers.some((worker) => isServed(worker, group)))
+      return Array.from(counts)
+        .filter(([, { ready }]) => ready > 0)
+        .map(([group, { ready }]) => ({ ...parseGroup(group), count: ready }))
     }
   )
   const wakes = served.map((group) => keys.group(group)[4]!)
@@ -332,15 +363,16 @@ export const attach = Effect.fnUntraced(function*(
       const settled: Array<DocketStore.Settled> = []
       for (let i = 0; i < settle.order.length; i++) settled[settle.order[i]!] = answerOf[reply.answers[i]!]!
       const claims = Array.from(reply.claims)
+      const elsewhere = new Set(reply.elsewhere)
       // those are to be settled at once, and make room for others
       while (reply.verdicts.keys.length > 0) {
         reply = yield* call(reply.verdicts, Math.max(0, request.capacity - claims.length), request)
         claims.push(...reply.claims)
+        for (const group of reply.elsewhere) elsewhere.add(group)
       }
-      if (reply.elsewhere.size > 0) {
+      if (elsewhere.size > 0) {
         // what others hold behind the same gates, the script could not touch
-        const others: Settle = { keys: [], args: [0], groups: new Set(reply.elsewhere), order: [] }
-        const { next } = yield* call(others, 0, request)
+        const { next } = yield* call({ keys: [], args: [0], groups: elsewhere, order: [] }, 0, request)
         if (next !== undefined) reply = { ...reply, next: Math.min(next, reply.next ?? Infinity) }
       }
       for (const { token } of request.settle) held.delete(token)
@@ -404,12 +436,17 @@ export const attach = Effect.fnUntraced(function*(
     renew: (fences) => {
       const groups = Array.from(new Set(fences.map(({ token }) => held.get(token) ?? served[0]!)))
       return Effect.map(
-        connection.call("renew", scripts.renew, keysOf(keys, groups), [
-          ...prefixOf(keys, groups),
-          options.lease,
-          fences.length,
-          ...fences.flatMap(({ generation, key, token }) => [key, generation, token])
-        ]),
+        connection.call(
+          "renew",
+          scripts.renew,
+          [...keysOf(keys, groups), ...fences.map(({ key }) => keys.done(key))],
+          [
+            ...prefixOf(keys, groups),
+            options.lease,
+            fences.length,
+            ...fences.flatMap(({ generation, key, token }) => [key, generation, token])
+          ]
+        ),
         (answers) => Array.from(String(answers), (letter) => renewedOf[letter]!)
       )
     },

@@ -150,18 +150,28 @@ export const cancelling = ({ drain, pass, test }: Kit): void => {
 
   test("a body that cannot be interrupted → it goes on to its end, and then the run is cancelled", () => {
     const started = signal()
+    const heard = signal()
     const gate = signal()
     return Effect.gen(function*() {
       yield* start(Works)
       const run = yield* Docket.add(Work, { n: 1 })
       yield* started.await
       yield* run.cancel
+      yield* heard.await
       assert.strictEqual(yield* stateOf(run.key), "Running")
       yield* gate.open
       assert.strictEqual(reasonOf(yield* Effect.flip(run.await)), "Cancelled")
     }).pipe(
       Effect.provide(
-        live(Work, ({ n }) => Effect.uninterruptible(Effect.as(Effect.andThen(started.open, gate.await), n)))
+        live(Work, ({ n }) =>
+          Effect.uninterruptibleMask((restore) =>
+            started.open.pipe(
+              Effect.andThen(Effect.exit(restore(Effect.never))),
+              Effect.andThen(heard.open),
+              Effect.andThen(gate.await),
+              Effect.as(n)
+            )
+          ))
       )
     )
   })

@@ -59,6 +59,15 @@ export const stored: Effect.Effect<StoredDocket, never, DocketEngine.DocketEngin
   ({ store }) => store
 )
 
+/** A store whose dockets are wrapped, over another one. */
+export const wrappedStore = (
+  wrap: (store: StoredDocket) => StoredDocket
+): Layer.Layer<DocketStore, never, DocketStore> =>
+  Layer.effect(
+    DocketStore,
+    DocketStore.useSync((store) => DocketStore.of({ docket: (options) => Effect.map(store.docket(options), wrap) }))
+  )
+
 /** The docket of a test in a store that is wrapped, to inject faults or to listen. */
 export const wrapped = (
   wrap: (store: StoredDocket) => StoredDocket
@@ -69,10 +78,7 @@ export const wrapped = (
 > =>
   Layer.unwrap(
     DocketEngine.DocketEngine.useSync(({ name }) =>
-      Layer.fresh(DocketEngine.layer({ name })).pipe(Layer.provide(Layer.effect(
-        DocketStore,
-        DocketStore.useSync((store) => DocketStore.of({ docket: (options) => Effect.map(store.docket(options), wrap) }))
-      )))
+      Layer.fresh(DocketEngine.layer({ name })).pipe(Layer.provide(wrappedStore(wrap)))
     )
   )
 

@@ -10,7 +10,7 @@ import { add, addition, attach, exit, failure } from "./seam.ts"
 const everything = { task: undefined, lane: undefined }
 
 /** The tests of this part. */
-export const operating = ({ test }: Kit): void => {
+export const operating = ({ pass, test }: Kit): void => {
   test(
     "snapshot with 100,000 runs → every run once, by time; counts per state and per task are exact",
     () =>
@@ -116,6 +116,23 @@ export const operating = ({ test }: Kit): void => {
       assert.strictEqual(ended._tag, "Finished")
       assert.isAtLeast(ended._tag === "Finished" ? DateTime.toEpochMillis(ended.at) : 0, claim!.startedAt)
       assert.deepStrictEqual(yield* store.outcome("k", generation), { _tag: "Cancelled" })
+    }))
+
+  test("due, and nobody has its handler → held and counted as such, and explain says why", () =>
+    Effect.gen(function*() {
+      const store = yield* stored
+      const worker = yield* attach()
+      yield* add("k", { task: "U", due: { after: 20 } })
+      assert.strictEqual(yield* stateOf("k"), "Scheduled")
+      yield* pass(20)
+      yield* worker.turn({})
+      assert.strictEqual(yield* stateOf("k"), "Held")
+      assert.deepStrictEqual(yield* store.explain("k"), { _tag: "NoWorker", lane: "default" })
+      const [counts] = yield* store.counts
+      assert.deepStrictEqual([counts!.scheduled, counts!.held], [0, 1])
+      const [run] = yield* Stream.runCollect(store.snapshot)
+      assert.strictEqual(run!.state, "Held")
+      assert.strictEqual(yield* store.clear, 1)
     }))
 
   test("clear → pending runs gone, keys free again, running bodies untouched, strikes kept; returns the count", () =>

@@ -3,9 +3,9 @@
  */
 import { Docket, DocketError } from "@effect-docket/dsl"
 import { assert } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Schedule } from "effect"
 import type { StoredDocket, TurnReply, TurnRequest } from "../../src/DocketStore.ts"
-import { type Kit, live, logged, noting, now, signal, start, Work, Works, wrapped } from "./kit.ts"
+import { type Kit, live, logged, noting, now, shortLease, signal, start, Work, Works, wrapped } from "./kit.ts"
 import { attach } from "./seam.ts"
 
 const away = new DocketError.DocketError({
@@ -26,7 +26,7 @@ const turning = (through: (turn: Turn, request: TurnRequest) => Turn) => (store:
 })
 
 /** The tests of this part. */
-export const outages = ({ passing, test }: Kit): void => {
+export const outages = ({ isLive, passing, test }: Kit): void => {
   test("the first renewal fails → warning, retried, body once", () => {
     const lease = 2400
     const answers: Array<string> = []
@@ -120,6 +120,49 @@ export const outages = ({ passing, test }: Kit): void => {
       assert.deepStrictEqual(seen, [1, 2])
       assert.strictEqual(yield* logged("Warn", "connection refused"), 2)
       assert.strictEqual(yield* logged("Info", "the store is back"), 2)
+    }).pipe(Effect.provide(noting(seen).pipe(Layer.provideMerge(engine))))
+  })
+
+  test("many short runs, and replies of turns that overlap are lost → two turns at most, each run settled once", () => {
+    const size = 1000
+    const concurrency = 100
+    const seen: Array<number> = []
+    let completed = 0
+    let under = 0
+    let most = 0
+    let turns = 0
+    const engine = wrapped(turning((turn, request) =>
+      Effect.suspend(() => {
+        most = Math.max(most, ++under)
+        const isLost = ++turns % 3 === 0
+        // a store that answers at once has nothing to overlap
+        return Effect.andThen(Effect.yieldNow, turn).pipe(
+          Effect.tap(({ settled }) =>
+            Effect.sync(() => {
+              completed += request.settle.filter(({ change }, index) =>
+                change._tag === "Completed" && settled[index] === "Applied"
+              )
+                .length
+            })
+          ),
+          Effect.filterOrFail(() => !isLost, () => away),
+          Effect.ensuring(Effect.sync(() => under--))
+        )
+      })
+    ))
+    return Effect.gen(function*() {
+      const runs = yield* Docket.addAll(Array.from({ length: size }, (_, n) => [Work, { n }] as const))
+      // what was claimed in a reply that was lost has lost its worker, however often
+      const defectRetryPolicy = Schedule.recurs(size)
+      const worker = yield* start(Works, { concurrency, lease: shortLease, defectRetryPolicy })
+      yield* passing(Effect.forEach(runs, (run) => run.await, { concurrency: 50 }))
+      // the last turn may have to be sent again
+      yield* passing(worker.stop)
+      assert.deepStrictEqual(seen.toSorted((a, b) => a - b), runs.map((_, n) => n))
+      assert.strictEqual(completed, size)
+      // with real time it depends on how fast the bodies are
+      assert.isAtMost(most, 2)
+      if (!isLive) assert.strictEqual(most, 2)
     }).pipe(Effect.provide(noting(seen).pipe(Layer.provideMerge(engine))))
   })
 

@@ -2,16 +2,16 @@
  * Adds runs.
  *
  * KEYS: the prelude's, the groups of the additions, then `done:<key>` for each addition that redrives.
- * ARGV: the prelude's; number of kinds, and per kind: group, task, onExisting, priority, retention of successes, of failures, flags (4: the payloads
- * begin with gates),
- * debounce (or nothing: how long, at most how long, whether the first payload counts);
- * number of rows of additions that differ in key and payload only, and per row: how many, kind, due (`at` and a time, or
- * `in` and a delay), trace, generation to redrive (or nothing); then key and payload of each addition.
- * States: none, scheduled, ready, running (replaced) → scheduled, ready.
- * An addition may join a pending run instead, or be ignored.
+ * ARGV: the prelude's; number of kinds, and per kind: group, task, onExisting, priority, retention of successes, of failures,
+ * flags (4: the payloads begin with gates), debounce (or nothing: how long, at most how long, whether the first payload
+ * counts); number of rows of additions that differ in key and payload only, and per row: how many, kind, due (`at` and a
+ * time, or `in` and a delay), trace, generation to redrive (or nothing); then key and payload of each addition.
+ * States: none, scheduled, ready, held, running (replaced) → scheduled, ready, held. An addition may join a pending run
+ * instead, or be ignored.
  * Reply: `taken` and the key that refuses it all; `elsewhere` and the group of a run that is to be replaced, which was not
- * named; or one text, then the reasons of those struck, and the keys of those that were joined. The text has a disposition, how many in a row it is true of, the
- * generation of the first of them, those of the others following it one by one, and when they are due.
+ * named; or one text, then the reasons of those struck and the keys of those that were joined. The text has a disposition,
+ * how many in a row it is true of, the generation of the first of them, those of the others following it one by one, and
+ * when they are due.
  */
 import { prelude, strikes } from "./prelude.ts"
 
@@ -19,7 +19,8 @@ export const add = `${prelude}${strikes}
 local kinds = {}
 local wary, settles = false, false
 for i = 1, tonumber(arg()) do
-  local k = { gid = arg(), task = arg(), onExisting = arg(), priority = tonumber(arg()), keepS = tonumber(arg()), keepF = tonumber(arg()), flags = tonumber(arg()), debounce = arg() }
+  local k = { gid = arg(), task = arg(), onExisting = arg(), priority = tonumber(arg()), keepS = tonumber(arg()),
+    keepF = tonumber(arg()), flags = tonumber(arg()), debounce = arg() }
   if k.debounce ~= '' then
     local wait, most, first = string.match(k.debounce, '^(%d+)/(%d*)/(%d)$')
     k.wait, k.most, k.first, settles = tonumber(wait), tonumber(most) or math.huge, first == '1', true
@@ -73,7 +74,9 @@ end
 local ADDED, EXISTING, REPLACED, STOPPED, COOLING, JOINED_FIRST, JOINED_LAST = 1, 2, 3, 4, 5, 6, 7
 local answers, reasons = {}, {}
 local i, redrives = 0, 0
-local function answer(disposition, n, generation, due) answers[#answers + 1] = pack('>BI4dd', disposition, n, generation, due) end
+local function answer(disposition, n, generation, due)
+  answers[#answers + 1] = pack('>BI4dd', disposition, n, generation, due)
+end
 
 local function addOne(row, key, payload)
   local kind, due = row.kind, row.due
@@ -83,7 +86,7 @@ local function addOne(row, key, payload)
     payload = sub(payload, stop)
   end
   local known = cache[key] and decode(cache[key])
-  local taken
+  local taken, latest, latestDue
   local asked, joins, other, since = due, nil, nil, nil
   if kind.debounce ~= '' and row.redrive == '' then
     due = math.max(due, now + kind.wait)
@@ -98,11 +101,13 @@ local function addOne(row, key, payload)
     local done = redis.call('GET', KEYS[extra + redrives])
     taken = known or not done
     if not taken then
-      local _, _, _, generation = unpackFrom('>BBdd', done)
-      taken = generation ~= tonumber(row.redrive)
+      local _
+      _, _, _, latest, _, _, latestDue = unpackFrom(DONE, done)
+      taken = latest ~= tonumber(row.redrive)
     end
   end
-  if taken then return answer(EXISTING, 1, known and known.generation or 0, known and known.due or 0) end
+  if known then latest, latestDue = known.generation, known.due end
+  if taken then return answer(EXISTING, 1, latest or 0, latestDue or 0) end
   local strike = struck and struck(kind.task, payload)
   if strike then
     reasons[#reasons + 1] = strike.reason
@@ -133,8 +138,8 @@ local function addOne(row, key, payload)
     take(known, key)
   end
   seq = seq + 1
-  local r = { state = 0, flags = kind.flags, gates = gates, attempt = 0, lost = 0, priority = kind.priority, generation = seq, arrival = 0, due = due,
-    token = 0, settled = 0, started = 0, keepS = kind.keepS, keepF = kind.keepF, gid = kind.gid, worker = '', payload = payload }
+  local r = { state = 0, flags = kind.flags, gates = gates, attempt = 0, lost = 0, priority = kind.priority,
+    generation = seq, arrival = 0, due = due, token = 0, settled = 0, started = 0, keepS = kind.keepS, keepF = kind.keepF, gid = kind.gid, worker = '', payload = payload }
   if row.trace ~= '' or (known and hasNote(known)) then setNote(r, key, '', '', row.trace) end
   if kind.debounce ~= '' and row.redrive == '' then gate().settles(gates, key, now) end
   if known then publish(r.gid, key, r.generation, 'Replaced', due) end

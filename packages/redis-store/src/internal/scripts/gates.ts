@@ -4,13 +4,17 @@
  * It is made when a script meets the first run with gates: scripts that meet none pay for one function.
  *
  * A gate is the letter of its kind (`c`oncurrency, `r`ate limit, cooldown (`k`), `d`ebounce), the length of its text, and its
- * text. The hash `gates` has, per gate, how many run; per gate and group, how many are ready: places that are as good as
- * taken; per debounce, when the first addition came and the key of the run; and, per claim whose run has been replaced (`g`
- * and its token), its group and the gate whose slot it has. The sorted set `held` has one score, so that its
- * members are in the order of their bytes: gate, group, arrival (8 bytes), key. So the first that is held by a gate is found
- * without looking at others. The sorted set `looks` has a gate and a group by when somebody of the group has to look whether
- * there is room: where a script had to leave that to another, and when a window has moved on; and such claims by the end of their lease. `starts` has, per gate, the times of
- * starts, `ends` the gates by when nothing of them is left to know.
+ * text.
+ *
+ * - The hash `gates` has, per gate, how many run; per gate and group, how many are ready: places that are as good as taken;
+ *   per debounce, when the first addition came and the key of the run; and, per claim whose run has been replaced (`g` and its
+ *   token), its group and the gate whose slot it has.
+ * - The sorted set `held` has one score, so that its members are in the order of their bytes: gate, group, arrival (8 bytes),
+ *   key. So the first that is held by a gate is found without looking at others.
+ * - The sorted set `looks` has a gate and a group by when somebody of the group has to look whether there is room: where a
+ *   script had to leave that to another, and when a window has moved on; and claims whose run has been replaced, by the end of
+ *   their lease.
+ * - `starts` has, per gate, the times of starts, `ends` the gates by when nothing of them is left to know.
  *
  * A run that becomes ready is held if the gate lets no more through, or holds somebody who came before. A script that knows
  * the limit of a group (the turn of a worker that serves it) makes as many ready as there is room for; others make one ready

@@ -5,13 +5,14 @@
  * are what costs. In Lua, tables with fields and new strings are (`docs/performance.md`): what happens to every run unpacks
  * the few numbers that it needs, the rest decodes a record into a table.
  *
- * KEYS: meta, runs, notes, counts, strikes, pauses, watch, gates, held, looks, starts, ends; then six per group: ready, prio, due, lease, wake, failed.
+ * KEYS: meta, runs, notes, counts, strikes, pauses, watch, gates, held, looks, starts, ends; then six per group: ready, prio,
+ * due, lease, wake, failed.
  * ARGV: channel of events, channel of cancels, number of groups, their ids; then what the script asks for.
  *
  * A record is what its claim says of it (state, flags, attempt, lost claims, token, token of the latest settlement, start,
  * length of the worker's name), what its generation says (arrival, due, generation, priority, retentions, length of the
- * group's id), then group, gates if it has any (a length, a colon, and they), payload and worker. `layout.ts` reads it. The flags are: 1,
- * somebody cancelled it; 2, it has a note; 4, it has gates.
+ * group's id), then group, gates if it has any (a length, a colon, and they), payload and worker. `layout.ts` reads it. The
+ * flags are: 1, somebody cancelled it; 2, it has a note; 4, it has gates.
  */
 import { gates } from "./gates.ts"
 

@@ -33,8 +33,8 @@ return 1
 /**
  * Extends claims.
  *
- * KEYS: the prelude's, the groups of the claims. ARGV: the prelude's; lease, number of claims, and per claim: key, generation,
- * token. Reply: a letter per claim: Extended, Cancelled, Lost, Replaced.
+ * KEYS: the prelude's, the groups of the claims, `done:<key>` of each claim. ARGV: the prelude's; lease, number of claims,
+ * and per claim: key, generation, token. Reply: a letter per claim: Extended, Cancelled, Lost, Replaced.
  */
 export const renew = `${prelude}
 local lease, n = tonumber(arg()), tonumber(arg())
@@ -45,10 +45,19 @@ for i = 1, n do
 end
 load(keys)
 local answers = {}
+-- One that has ended was settled by another claim, or a later generation was; of what was cleared nothing is known.
+local function isCurrent(done, generation)
+  local outcome = redis.call('GET', done)
+  if not outcome then return false end
+  local _, _, _, latest = unpackFrom('>BBdd', outcome)
+  return latest == generation
+end
 for i = 1, n do
   local key, generation, held = keys[i], fences[i][1], fences[i][2]
   local r = cache[key] and decode(cache[key])
-  if not r or r.generation > generation then
+  if not r then
+    answers[i] = isCurrent(KEYS[extra + i], generation) and 'L' or 'R'
+  elseif r.generation > generation then
     answers[i] = 'R'
   elseif r.generation ~= generation or r.state ~= RUNNING or r.token ~= held then
     answers[i] = 'L'

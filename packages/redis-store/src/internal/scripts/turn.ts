@@ -3,15 +3,17 @@
  *
  * KEYS: the prelude's, the groups that the worker serves and those of its settlements, then `done:<key>` for each settlement.
  * ARGV: the prelude's; worker, lease, capacity, where the key begins in `done:<key>`; per group: the lane's room (or -1 for no
- * limit of its own), its lane, its task, whether it may be claimed; number of groups that the worker serves, the first
- * ones; number of groups with limits, and per group: its number, how many may run at once (or
- * nothing), how many may start in a window (or nothing), the window, whether others are dropped, the cooldown (or nothing); number of plain
- * completions, and per completion: token, exit; then the other settlements: token, change, and what the change needs.
- * States: running → completed, failed, cancelled, skipped, scheduled, ready; scheduled → ready; ready → running.
- * Reply: now; next time to do something; a letter per settlement; remarks; then key and record of each claim. A remark is
- * three texts: the number of a claim, and what its earlier attempts failed with and its trace; or the number, `Skipped` and
- * the reason, or `Cancelled` and nothing: a claim that is to be settled at once, since that needs a key that was not named;
- * or the number, `Dropped` and nothing: a claim that is not to run; or 0, `Elsewhere` and a group that was not named, and has runs that a gate has room for again.
+ * limit of its own), its lane, its task, whether it may be claimed; number of groups that the worker serves, the first ones;
+ * number of groups with limits, and per group: its number, how many may run at once (or nothing), how many may start in a
+ * window (or nothing), the window, whether others are dropped, the cooldown (or nothing); number of plain completions, and
+ * per completion: token, exit; then the other settlements: token, change, and what the change needs.
+ * States: running → completed, failed, cancelled, skipped, scheduled, ready; scheduled, held → ready; ready → running, held.
+ * Reply: now; next time to do something; a letter per settlement; remarks; then key and record of each claim.
+ *
+ * A remark is three texts. The number of a claim, what its earlier attempts failed with, and its trace; the number, `Skipped`
+ * and the reason, or `Abandoned` and nothing: a claim that is to be settled at once, since that needs a key that was not
+ * named; the number, `Dropped` and nothing: a claim that is not to run; or 0, `Elsewhere`, and a group that was not named and
+ * has runs that a gate has room for again.
  */
 import { most as batch } from "./bounds.ts"
 import { prelude, strikes } from "./prelude.ts"
@@ -143,7 +145,7 @@ for i = plain + 1, n do
     after, exit, failures = tonumber(arg()), arg(), arg()
   elseif change == 'Snooze' then
     after = tonumber(arg())
-  elseif change == 'Skipped' or change == 'Dropped' then
+  elseif change == 'Skipped' or change == 'Dropped' or change == 'Abandoned' then
     reason = arg()
   end
   local v = cache[key]
@@ -152,12 +154,20 @@ for i = plain + 1, n do
     answers[i] = refusal(v, done, held)
   else
     answers[i] = 'A'
-    r.settled = held
+    if change == 'Skipped' or change == 'Abandoned' then
+      -- it was claimed for nothing else
+      r.attempt = r.attempt - 1
+    else
+      r.settled = held
+    end
     if exit and not failures then
       finish(r, key, done, change == 'Failed' and FAILED or COMPLETED, exit, successor)
-    elseif reason then
-      settle(r, key, done, SKIPPED, change == 'Dropped' and LIMITED or STRUCK, reason)
+    elseif change == 'Skipped' then
+      settle(r, key, done, SKIPPED, STRUCK, reason)
+    elseif change == 'Dropped' then
+      settle(r, key, done, SKIPPED, LIMITED, reason)
     elseif change == 'Cancelled' or cancelling(r) then
+      -- also one that was abandoned
       settle(r, key, done, CANCELLED, NONE, '')
     else
       again(r, key, change, after, exit, failures)
@@ -227,6 +237,7 @@ for i = 1, #order do
         -- one that somebody cancelled is claimed once more, to be settled: its outcome needs a key that was not named here
         take(r, key)
         r.lost, r.token, r.worker = r.lost + 1, 0, ''
+        if hasNote(r) then local old = note(key); setNote(r, key, old[1], '', old[3]) end
         ready(r, key, true)
       else
         redis.call('ZREM', g.lease, key)
@@ -326,7 +337,7 @@ while claims < capacity do
     if strike then
       remarks[#remarks + 1] = texts(claims, 'Skipped', strike.reason)
     elseif flags % 2 == 1 then
-      remarks[#remarks + 1] = texts(claims, 'Cancelled', '')
+      remarks[#remarks + 1] = texts(claims, 'Abandoned', '')
     elseif verdict == 'dropped' then
       remarks[#remarks + 1] = texts(claims, 'Dropped', '')
     else
