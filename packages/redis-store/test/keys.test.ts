@@ -347,11 +347,11 @@ describe("what the scripts touch", () => {
       assert.isAtMost(others.length, 12)
     }).pipe(Effect.scoped))
 
-  it.live("one new run wakes one of twenty idle workers", () =>
+  it.live("one new run wakes one of a hundred idle workers", () =>
     Effect.gen(function*() {
       const store = yield* docket
       let woken = 0
-      yield* Effect.forEach(range(20), (n) =>
+      yield* Effect.forEach(range(100), (n) =>
         Effect.flatMap(
           attachTo(store, {
             worker: `w${n}`,

@@ -1,8 +1,9 @@
 /**
- * The loop of a worker: one turn of the store after the other, driven by completions and wake-ups, never by a period.
+ * The loop of a worker: turns of the store, driven by completions and wake-ups, never by a period.
  *
  * A run is in one of three places: in the store, in the buffer (claimed ahead, not begun), or active. The loop is the
- * only one that takes turns; everybody else puts something into its boxes and signals.
+ * only one that takes turns; everybody else puts something into its boxes and signals. There is one turn at a time, or two
+ * while bodies end faster than the store answers: it works on what one half of them led to while the other half runs.
  *
  * ```
  * Running ── stop ──> Draining ── bodies ended, or the time is up ──> Stopped
