@@ -3,10 +3,11 @@
  * key, leases. Beside it Effect's `PersistedQueue` on its memory store, which keeps no result and has no lease.
  */
 import { Docket, Task, TaskGroup } from "@effect-docket/dsl"
-import { DocketEngine, Worker } from "@effect-docket/runtime"
+import { DocketEngine, MemoryStore, Worker } from "@effect-docket/runtime"
 import { Clock, Deferred, Effect, Layer, Schema } from "effect"
 import { PersistedQueue } from "effect/persistence"
-import { heap, percentile, type Workload } from "./harness.ts"
+import { heap, percentile, type Suite, type Workload } from "./harness.ts"
+import * as limits from "./limits.ts"
 
 const ours = "effect-docket (memory)"
 const theirs = "PersistedQueue (memory)"
@@ -178,8 +179,14 @@ const punctuality = (n: number, overMillis: number, share: number) => {
   return subject.measure()
 }
 
+/** The workloads and the limits. */
+export const open = (scale: number): Suite => {
+  const limited = limits.make({ system: ours, store: MemoryStore.layer }, scale)
+  return { workloads: [...workloads(scale), ...limited.workloads], ratios: limited.ratios }
+}
+
 /** The workloads. `scale` is 1 for real measurements, less for a quick look. */
-export const workloads = (scale: number): ReadonlyArray<Workload> => {
+const workloads = (scale: number): ReadonlyArray<Workload> => {
   const n = (full: number) => Math.max(100, Math.round(full * scale))
   const both = (
     workload: string,

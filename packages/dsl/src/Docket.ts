@@ -11,27 +11,31 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { DocketError, InvalidOption, Unsupported } from "./DocketError.ts"
+import { DocketError, InvalidOption } from "./DocketError.ts"
 import type * as Execution from "./Execution.ts"
 import type * as Flow from "./Flow.ts"
 import * as client from "./internal/client.ts"
 import { conditions } from "./internal/conditions.ts"
 import * as execution from "./internal/execution.ts"
+import * as flows from "./internal/flowStart.ts"
 import { gatesAgain, gatesOf } from "./internal/gates.ts"
 import { decodeLetter } from "./internal/letters.ts"
 import * as options_ from "./internal/options.ts"
 import type {
   EncodedAdded,
   EncodedAddition,
+  EncodedAddOptions,
   EncodedDeadLetter,
   EncodedEvent,
+  EncodedMember,
   EncodedOutcome,
+  EncodedRefusal,
   EncodedRun,
   EncodedStrike
 } from "./internal/wire.ts"
 import { type Entry, write } from "./internal/write.ts"
 import type * as Strike from "./Strike.ts"
-import type * as Task from "./Task.ts"
+import * as Task from "./Task.ts"
 import type { TaskFailure } from "./TaskFailure.ts"
 
 /**
@@ -44,14 +48,20 @@ export type {
   Due,
   EncodedAdded,
   EncodedAddition,
+  EncodedAddOptions,
   EncodedCondition,
   EncodedDeadLetter,
   EncodedDebounce,
   EncodedEvent,
+  EncodedGather,
   EncodedGates,
+  EncodedMember,
   EncodedOutcome,
+  EncodedParent,
+  EncodedRefusal,
   EncodedRun,
   EncodedStrike,
+  EncodedThread,
   Trace
 } from "./internal/wire.ts"
 
@@ -154,13 +164,28 @@ export type Explanation =
   | { readonly _tag: "Unknown" }
   | { readonly _tag: "NotDue"; readonly at: DateTime.Utc }
   | { readonly _tag: "Paused"; readonly reason: string }
-  | { readonly _tag: "Struck"; readonly reason: string; readonly until: Option.Option<DateTime.Utc> }
+  | {
+    readonly _tag: "Struck"
+    readonly reason: string
+    readonly author: Option.Option<string>
+    readonly until: Option.Option<DateTime.Utc>
+  }
   | {
     readonly _tag: "Limited"
     readonly by: "concurrency" | "rateLimit" | "debounce" | "cooldown"
     readonly position: number
   }
   | { readonly _tag: "NoWorker"; readonly lane: string }
+  /** A flow is between two steps, and no worker can interpret this version of it. */
+  | { readonly _tag: "NoInterpreter"; readonly flow: string; readonly version: number }
+  /** A flow waits at a fan-in: so many of its members have ended. */
+  | {
+    readonly _tag: "Gathering"
+    readonly step: string
+    readonly succeeded: number
+    readonly failed: number
+    readonly until: Option.Option<DateTime.Utc>
+  }
   | { readonly _tag: "Waiting"; readonly lane: string; readonly ready: number }
   | { readonly _tag: "Retrying"; readonly attempt: number; readonly next: DateTime.Utc }
   | { readonly _tag: "Running"; readonly worker: string; readonly since: DateTime.Utc }
@@ -203,12 +228,23 @@ export class Docket extends Context.Service<Docket, {
   /** Writes additions in their JSON form; what `add` and `Agenda.scatter` are made of. */
   readonly addEncoded: (
     additions: ReadonlyArray<EncodedAddition>,
-    options: { readonly atomic: boolean }
+    options: EncodedAddOptions
   ) => Effect.Effect<ReadonlyArray<EncodedAdded>, DocketError>
+  /** Which of these additions a strike or a cooldown would refuse now, and why; nothing is written. One answer each. */
+  readonly refused: (
+    additions: ReadonlyArray<EncodedAddition>
+  ) => Effect.Effect<ReadonlyArray<EncodedRefusal | undefined>, DocketError>
   /** The run under a key, if one is known. */
   readonly get: (key: string) => Effect.Effect<EncodedRun | undefined, DocketError>
   /** The outcome of this generation of a key, or of a later one; `undefined` while there is none. */
   readonly outcome: (key: string, generation: number) => Effect.Effect<EncodedOutcome | undefined, DocketError>
+  /** How the members of a gather ended, by index; those that have not are `undefined`. */
+  readonly members: (
+    key: string,
+    gather: string,
+    from: number,
+    to: number
+  ) => Effect.Effect<ReadonlyArray<EncodedMember | undefined>, DocketError>
   /** Waits for the outcome, riding out interruptions of the store. */
   readonly awaitOutcome: (key: string, generation: number) => Effect.Effect<EncodedOutcome>
   /** What happens to a key from now on, until this generation or a later one has finished. */
@@ -287,41 +323,47 @@ export const replace = <T extends Task.Any>(
   Effect.map(write("Docket.replace", [[task, ...args]], "replace"), (executions) => executions[0] as Execution.For<T>) // as in `add`
 
 /**
- * The handle of a known execution; `None` if nothing is known about the key, or if it belongs to another task.
+ * The handle of a known execution, of a task or a flow; `None` if nothing is known about the key, or if it belongs to
+ * something else.
  *
  * @category accessors
  * @since 0.1.0
  */
-export const get = <T extends Task.Any>(
-  task: T,
-  key: string
-): Effect.Effect<Option.Option<Execution.For<T>>, DocketError, Docket | Task.ServicesClient<T>> =>
+export const get: {
+  <T extends Task.Any>(
+    task: T,
+    key: string
+  ): Effect.Effect<Option.Option<Execution.For<T>>, DocketError, Docket | Task.ServicesClient<T>>
+  <Name extends string, In, A, E, Tags extends string, R>(
+    flow: Flow.Named<Name, In, A, E, Tags, R>,
+    key: string
+  ): Effect.Effect<Option.Option<Execution.Execution<A, E, Flow.Progress, R>>, DocketError, Docket | R>
+} = (what: Task.Any | Flow.AnyNamed, key: string): Effect.Effect<Option.Option<never>, DocketError, Docket> =>
   Docket.use((docket) =>
-    Effect.map(docket.get(key), (run) =>
-      run === undefined || run.task !== task._tag
-        ? Option.none()
-        : Option.some(
-          execution.make(docket, task, key, { disposition: "Existing", generation: run.generation, due: run.due })
-        ))
+    Effect.map(docket.get(key), (run) => {
+      if (run === undefined) return Option.none()
+      const added: EncodedAdded = { disposition: "Existing", generation: run.generation, due: run.due }
+      const handle = !Task.isTask(what)
+        ? flows.handle(docket, what, key, run, added)
+        : run.task === what._tag && run.thread === undefined
+        ? execution.make(docket, what, key, added)
+        : undefined
+      return Option.fromUndefinedOr(handle as never) // of the types that the overloads say
+    })
   )
 
 /**
- * Starts a flow. `await` of the handle gives the value of its last step. Flows are defined and type-checked by this
- * version, and interpreted by a later one: until then this fails with reason `Unsupported`.
+ * Starts a flow. `await` of the handle gives the value of its last step, or the error that nothing in the flow caught; a
+ * cancel ends all of it. At most one run per key: the key of the flow, or else that of its first task.
  *
  * @category accessors
  * @since 0.1.0
  */
 export const start = <Name extends string, In, A, E, Tags extends string, R>(
   flow: Flow.Named<Name, In, A, E, Tags, R>,
-  ..._args: [void] extends [In] ? [input?: In, options?: AddOptions] : [input: NoInfer<In>, options?: AddOptions]
+  ...args: [void] extends [In] ? [input?: In, options?: AddOptions] : [input: NoInfer<In>, options?: AddOptions]
 ): Effect.Effect<Execution.Execution<A, E, Flow.Progress, R>, DocketError, ToEnqueue<Tags> | R> =>
-  Effect.fail(
-    new DocketError({
-      operation: "Docket.start",
-      reason: new Unsupported({ feature: `starting a flow ("${flow._tag}")` })
-    })
-  )
+  flows.start(flow, ...args) as Effect.Effect<never, DocketError> // decoded with the schemas of its steps
 
 /**
  * Stops running a task, or its executions whose payload matches `where`, until `restore` or `until`. Struck executions
@@ -335,6 +377,8 @@ export const strike = <T extends Task.Any>(
   options?: {
     readonly where?: Strike.Where<NoInfer<Task.Payload<T>>> | undefined
     readonly reason?: string | undefined
+    /** Who strikes it; shown wherever the reason is. */
+    readonly author?: string | undefined
     readonly until?: DateTime.DateTime.Input | undefined
   }
 ): Effect.Effect<void, DocketError, Docket> =>
@@ -355,6 +399,7 @@ export const strike = <T extends Task.Any>(
       task: task._tag,
       where,
       reason: options?.reason ?? "",
+      ...options?.author && { author: options.author },
       until: until === undefined ? undefined : DateTime.toEpochMillis(until)
     })
   })

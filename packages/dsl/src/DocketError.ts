@@ -52,6 +52,38 @@ export class KeyExists extends Schema.TaggedError<KeyExists>(`${Id}/KeyExists`)(
 }
 
 /**
+ * A strike stops an addition where all or nothing was asked for. Nothing was written.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Struck extends Schema.TaggedError<Struck>(`${Id}/Struck`)("Struck", {
+  key: Schema.String,
+  reason: Schema.String,
+  author: Schema.optionalKey(Schema.String)
+}) {
+  override get message(): string {
+    const by = this.author === undefined ? "" : ` by ${this.author}`
+    return `key ${JSON.stringify(this.key)} is struck${by}: ${this.reason}; nothing was written`
+  }
+}
+
+/**
+ * The cooldown of its task ignores an addition where all or nothing was asked for. Nothing was written.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Limited extends Schema.TaggedError<Limited>(`${Id}/Limited`)("Limited", {
+  key: Schema.String,
+  by: Schema.Literals(["cooldown"])
+}) {
+  override get message(): string {
+    return `key ${JSON.stringify(this.key)} comes within the ${this.by} of its task; nothing was written`
+  }
+}
+
+/**
  * The store refuses: too many items in one atomic write, a key that is too long, or a full queue. Nothing was written.
  *
  * @category errors
@@ -118,6 +150,8 @@ export const Reason = Schema.Union([
   StoreUnavailable,
   InvalidPayload,
   KeyExists,
+  Struck,
+  Limited,
   LimitExceeded,
   IncompatibleStore,
   InvalidOption,

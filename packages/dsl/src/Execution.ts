@@ -12,6 +12,7 @@ import type * as Option from "effect/Option"
 import type { Pipeable } from "effect/Pipeable"
 import * as Predicate from "effect/Predicate"
 import type * as Stream from "effect/Stream"
+import type { Explanation } from "./Docket.ts"
 import type { DocketError } from "./DocketError.ts"
 import type * as Task from "./Task.ts"
 import type { TaskFailure } from "./TaskFailure.ts"
@@ -68,6 +69,8 @@ export interface Execution<out A, out E = never, out P = never, out R = never> e
   readonly poll: Effect.Effect<Option.Option<Exit.Exit<A, E | TaskFailure>>, DocketError, R>
   /** Cancels a pending run, interrupts a running one. `false` if it had already ended. */
   readonly cancel: Effect.Effect<boolean, DocketError>
+  /** Why it does not run right now. */
+  readonly explain: Effect.Effect<Explanation, DocketError>
   /** Everything that happens to this execution from now on; ends after `Finished`, at once if it has ended before. */
   readonly changes: Stream.Stream<Event<A, E, P>, DocketError, R>
 }

@@ -54,6 +54,14 @@ export { type Implementation, key as handlerKey } from "./internal/handler.ts"
 export { type Client, due, encode, encodeSeed } from "./internal/client.ts"
 
 /**
+ * Why an addition is refused, as the reason of an error.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export { reasonOf as refusalReason } from "./internal/refusal.ts"
+
+/**
  * Keeps the run of a perpetual task known.
  *
  * @category perpetual tasks
@@ -68,3 +76,27 @@ export { interval as seedInterval, make as keepSeeded } from "./internal/seed.ts
  * @since 0.1.0
  */
 export * as recurrence from "./internal/recurrence.ts"
+
+/**
+ * The graphs of flows.
+ *
+ * @category flows
+ * @since 0.1.0
+ */
+export * as graph from "./internal/flowGraph.ts"
+
+/**
+ * Values and ends of flows.
+ *
+ * @category flows
+ * @since 0.1.0
+ */
+export * as values from "./internal/flowValue.ts"
+
+/**
+ * Runs of flows.
+ *
+ * @category flows
+ * @since 0.1.0
+ */
+export * as threads from "./internal/flowRun.ts"

@@ -56,6 +56,22 @@ export const greaterThan = <V extends string | number | bigint>(value: V): Condi
  */
 export const lessThan = <V extends string | number | bigint>(value: V): Condition<V> => make("lessThan", [value])
 /**
+ * The field is greater than `value`, or equals it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const greaterThanOrEqualTo = <V extends string | number | bigint>(value: V): Condition<V> =>
+  make("greaterThanOrEqualTo", [value])
+/**
+ * The field is less than `value`, or equals it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const lessThanOrEqualTo = <V extends string | number | bigint>(value: V): Condition<V> =>
+  make("lessThanOrEqualTo", [value])
+/**
  * The field lies between both values, ends included.
  *
  * @category constructors

@@ -58,10 +58,11 @@ export class Cancelled extends Schema.TaggedError<Cancelled>(`${Id}/Cancelled`)(
  * @since 0.1.0
  */
 export class Struck extends Schema.TaggedError<Struck>(`${Id}/Struck`)("Struck", {
-  reason: Schema.String
+  reason: Schema.String,
+  author: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
-    return `it is struck: ${this.reason}`
+    return `it is struck${this.author === undefined ? "" : ` by ${this.author}`}: ${this.reason}`
   }
 }
 

@@ -65,6 +65,12 @@ const bundle = (
         })
         return fail ?? Effect.succeed(added)
       }),
+    refused: (additions) =>
+      Effect.sync(() =>
+        additions.map(({ key, task }) =>
+          task === options?.struck && !stored.has(key) ? { _tag: "Struck", reason: "no" } : undefined
+        )
+      ),
     get: (key) =>
       Effect.sync(() => {
         lookups.push(key)
@@ -607,13 +613,15 @@ describe("Agenda", () => {
     })
 
     it.effect("reports what is struck", () => {
-      const { layer } = bundle([], { struck: "Tick" })
+      const { calls, layer } = bundle([], { struck: "Tick" })
       return Effect.gen(function*() {
         const batch = Agenda.add(itemsOf(1), Tick)
-        for (const atomic of [false, true]) {
-          const report = yield* Agenda.scatter(batch, { over: "1 hour", atomic })
-          assert.deepStrictEqual([report.scheduled.length, report.struck.map(({ task }) => task)], [1, ["Tick"]])
-        }
+        const { rejected } = yield* Effect.flip(Agenda.scatter(batch, { over: "1 hour", atomic: true }))
+        assert.deepStrictEqual(rejected.map(({ reason, slot }) => [slot.task, reason._tag]), [["Tick", "Struck"]])
+        assert.strictEqual(calls.length, 0)
+        const report = yield* Agenda.scatter(batch, { over: "1 hour" })
+        assert.deepStrictEqual([report.scheduled.length, report.struck.map(({ task }) => task)], [1, ["Tick"]])
+        assert.deepStrictEqual(calls.map(({ size }) => size), [1])
       }).pipe(Effect.provide(layer))
     })
 

@@ -112,10 +112,8 @@ describe("Agenda.table", () => {
     Effect.gen(function*() {
       // a docket that is away
       const reason = new DocketError.StoreUnavailable({ cause: new Error("connection refused") })
-      const docket = {
-        name: "away",
-        addEncoded: () => Effect.fail(new DocketError.DocketError({ operation: "add", reason }))
-      }
+      const refusing = Effect.fail(new DocketError.DocketError({ operation: "add", reason }))
+      const docket = { name: "away", addEncoded: () => refusing, refused: () => refusing }
       const away = Layer.succeed(Docket.Docket, docket as unknown as Docket.Docket["Service"])
       const whole = yield* plan(mails(1))
       const partial = yield* Agenda.Agenda.use((agenda) => agenda.write(whole, { atomic: false })).pipe(

@@ -2,15 +2,15 @@
  * What the scripts do to the server: they touch no key that they were not given, and nothing that they do grows with the
  * backlog.
  */
-import type { Docket, DocketError } from "@effect-docket/dsl"
+import { Docket, type DocketError, Task, TaskGroup } from "@effect-docket/dsl"
 import { RedisStore } from "@effect-docket/redis-store"
 import type { DocketStore } from "@effect-docket/runtime"
-import { DocketStore as Stores } from "@effect-docket/runtime"
+import { DocketStore as Stores, Worker } from "@effect-docket/runtime"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Latch, Layer, Stream } from "effect"
 import { createConnection } from "node:net"
 import { addition, attachTo, exit, failure } from "../../runtime/test/contract/seam.ts"
-import { range, uniqueName } from "./kit.ts"
+import { docketAt, range, uniqueName } from "./kit.ts"
 import * as servers from "./server.ts"
 
 /** A script call, and the commands of the script. */
@@ -18,6 +18,13 @@ interface Call {
   readonly keys: ReadonlySet<string>
   readonly commands: Array<ReadonlyArray<string>>
 }
+
+class Later extends Task.make("Later") {}
+class Paused extends Task.make("Paused") {}
+class Gated extends Task.make("Gated", { concurrency: 1 }) {}
+class Waiting extends TaskGroup.make(Later, Paused, Gated) {}
+/** Nobody serves it. */
+class Unknown extends Task.make("Unknown") {}
 
 const server = servers.shared(servers.start())
 
@@ -147,6 +154,10 @@ const everything = (store: DocketStore.StoredDocket): Effect.Effect<void, Docket
     yield* store.strike({ ...strike, reason: "no", until: undefined })
     yield* worker.claim()
     yield* add("struck", { payload: "{\"n\":1}" })
+    yield* store.refused([addition("struck", { payload: "{\"n\":1}" }), addition("free")])
+    yield* Effect.exit(
+      store.add([addition("struck", { payload: "{\"n\":1}" })], { atomic: true, onRefused: "fail" })
+    )
     yield* add("explained")
     yield* store.explain("explained")
     yield* store.restore(strike)
@@ -333,6 +344,46 @@ describe("what the scripts touch", () => {
         assert.isAtMost(few, 40)
       }
       const { admin } = yield* server
+      yield* Effect.promise(() => admin.flushdb())
+    }).pipe(Effect.scoped))
+
+  it.live("runs that wait cost a worker no command: scheduled, paused, behind a gate, without a handler", () =>
+    Effect.gen(function*() {
+      const { admin, url } = yield* server
+      const started = Latch.makeUnsafe()
+      const busy = Effect.andThen(started.open, Effect.never)
+      const live = Waiting.toLayer({ Later: () => Effect.void, Paused: () => Effect.void, Gated: () => busy })
+      const seen = yield* Effect.gen(function*() {
+        yield* Docket.pause({ task: Paused })
+        yield* Layer.build(Layer.provide(Worker.layer(Waiting, { drainTimeout: 0 }), live))
+        yield* Docket.add(Gated)
+        yield* started.await
+        for (const task of [Later, Paused, Gated, Unknown]) {
+          yield* Docket.addAll(
+            range(1000).map(() => [task, undefined, { after: task === Later ? "1 hour" : 0 }] as const)
+          )
+        }
+        const waits = { task: "", lane: "default", scheduled: 0, ready: 0, held: 0, running: 0 }
+        const expected = [
+          { ...waits, task: "Gated", held: 1000, running: 1 },
+          { ...waits, task: "Later", scheduled: 1000 },
+          { ...waits, task: "Paused", held: 1000 },
+          { ...waits, task: "Unknown", held: 1000 }
+        ]
+        const counts = Effect.map(Docket.counts, (all) => all.toSorted((a, b) => a.task < b.task ? -1 : 1))
+        yield* servers.until(Effect.map(counts, ([gated]) => gated?.held === 1000))
+        const seen = yield* monitored(Effect.sleep("3500 millis"))
+        assert.deepStrictEqual(yield* counts, expected)
+        return seen
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(
+          Layer.mergeAll(Waiting.client, Unknown.client).pipe(Layer.provideMerge(docketAt(url, uniqueName())))
+        )
+      )
+      // as without them, see below
+      assert.deepStrictEqual(seen.calls, [])
+      assert.isAtMost(seen.others.length, 12)
       yield* Effect.promise(() => admin.flushdb())
     }).pipe(Effect.scoped))
 

@@ -61,7 +61,7 @@ const changes = (
     }
     return Stream.fromQueue(events).pipe(
       Stream.takeUntil((stored) => stored.event._tag === "Finished" && stored.generation >= generation),
-      Stream.map((stored) => stored.event)
+      Stream.map(({ event, task }) => event._tag === "Retrying" ? { ...event, task } : event)
     )
   }))
 
@@ -69,9 +69,11 @@ const make = (store: StoredDocket): Docket.Docket["Service"] =>
   Docket.Docket.of({
     name: store.name,
     addEncoded: store.add,
+    refused: store.refused,
     cancel: store.cancel,
     get: store.get,
     outcome: store.outcome,
+    members: store.members,
     awaitOutcome: (key, generation) =>
       store.awaitOutcome(key, generation).pipe(
         Effect.tapError((error) => Effect.logWarning(`waiting for ${JSON.stringify(key)}: ${error.message}`)),

@@ -47,6 +47,30 @@ export interface Claim extends Fence {
   readonly trace: Docket.Trace | undefined
   /** The gate that drops it: it is not to run, but to be settled as `Skipped` or to be snoozed. */
   readonly droppedBy?: "rateLimit" | undefined
+  /** The part of a flow that it is, if it is one. */
+  readonly thread?: ClaimedThread | undefined
+}
+
+/**
+ * A claimed run of a flow. `task` of the claim is the task of its step, or the name of the flow if it is `between` steps.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ClaimedThread extends Docket.EncodedThread {
+  readonly parent: Docket.EncodedParent | undefined
+  /** It is claimed to be interpreted and not to be run. */
+  readonly between: boolean
+  /** How many members of the gather that it waited for last have ended. */
+  readonly gathered: { readonly succeeded: number; readonly failed: number } | undefined
+  /** How its step ended, if a worker without the flow ran it. */
+  readonly exit: string | undefined
+  /** Why it is not to go on as it was: `Struck` concerns its step alone. */
+  readonly stopped:
+    | { readonly _tag: "Cancelled" }
+    | { readonly _tag: "Expired" }
+    | { readonly _tag: "Struck"; readonly reason: string; readonly author?: string | undefined }
+    | undefined
 }
 
 /**
@@ -67,6 +91,38 @@ export type Change =
   | { readonly _tag: "Skipped"; readonly by: "rateLimit" }
   /** Given back: ready again before later arrivals, attempt not counted. */
   | { readonly _tag: "Released" }
+  /** A flow goes on: the same run with another step, or waiting. */
+  | {
+    readonly _tag: "Continue"
+    readonly thread: Docket.EncodedThread
+    readonly to: Destination
+    /** Gathers that are not needed any more: those in this chain, or all (`""`). */
+    readonly forget?: string | undefined
+  }
+  /** A step has ended in a worker that does not have its flow: one that has interprets it. */
+  | { readonly _tag: "HandOver"; readonly exit: string | undefined; readonly expired: boolean }
+
+/**
+ * Where a run of a flow goes from here.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Destination =
+  | {
+    readonly _tag: "Step"
+    readonly task: string
+    readonly version: number
+    readonly lane: string
+    readonly priority: number
+    readonly payload: string
+    readonly gates: Docket.EncodedGates | undefined
+    readonly due: Docket.Due
+  }
+  /** To an interpreter. */
+  | { readonly _tag: "Between"; readonly due: Docket.Due }
+  /** To an interpreter, once enough members have ended. */
+  | { readonly _tag: "Gather"; readonly gather: Docket.EncodedGather }
 
 /**
  * A change of a running run, with what is written in the same atomic step.
@@ -78,6 +134,8 @@ export interface Settlement extends Fence {
   readonly change: Change
   /** The next run under the same key, if the change is `Completed` or `Failed` and nobody asked to cancel. */
   readonly successor: Successor | undefined
+  /** Members of a gather that are added, if the change is `Continue`. One whose end is known already is left out. */
+  readonly members?: ReadonlyArray<Docket.EncodedAddition> | undefined
 }
 
 /**
@@ -138,6 +196,8 @@ export interface WorkerOptions {
   /** The tasks it has handlers for, with the newest version of each that it knows. */
   readonly tasks: ReadonlyMap<string, number>
   readonly lanes: ReadonlyArray<string>
+  /** The flows that it can interpret, with their versions. */
+  readonly flows?: ReadonlyMap<string, ReadonlySet<number>> | undefined
   /** How long a claim lasts without renewal, in milliseconds. */
   readonly lease: number
   /** How much the gates of its tasks let through. A gate that is not in it lets everything through. */
@@ -258,13 +318,17 @@ export interface Pause {
 export interface StoredDocket {
   readonly name: string
   /**
-   * Writes additions, all at once where `atomic` asks for it (`KeyExists` then means that nothing was written), with one
-   * answer each, in their order.
+   * Writes additions, all at once where `atomic` asks for it (`KeyExists`, and what `onRefused` asks for, then mean that
+   * nothing was written), with one answer each, in their order.
    */
   readonly add: (
     additions: ReadonlyArray<Docket.EncodedAddition>,
-    options: { readonly atomic: boolean }
+    options: Docket.EncodedAddOptions
   ) => Effect.Effect<ReadonlyArray<Docket.EncodedAdded>, DocketError.DocketError>
+  /** What would refuse these additions now, one answer each, in their order. A key that is taken is not refused. */
+  readonly refused: (
+    additions: ReadonlyArray<Docket.EncodedAddition>
+  ) => Effect.Effect<ReadonlyArray<Docket.EncodedRefusal | undefined>, DocketError.DocketError>
   /** Cancels a pending run, asks the worker of a running one to stop it; `false` for any other key. */
   readonly cancel: (key: string) => Effect.Effect<boolean, DocketError.DocketError>
   readonly get: (key: string) => Effect.Effect<Docket.EncodedRun | undefined, DocketError.DocketError>
@@ -273,6 +337,13 @@ export interface StoredDocket {
     key: string,
     generation: number
   ) => Effect.Effect<Docket.EncodedOutcome | undefined, DocketError.DocketError>
+  /** How the members of a gather have ended, by index, from one index to another. */
+  readonly members: (
+    key: string,
+    gather: string,
+    from: number,
+    to: number
+  ) => Effect.Effect<ReadonlyArray<Docket.EncodedMember | undefined>, DocketError.DocketError>
   /** Waits for `outcome`; told by the settlement itself, so that it holds with a retention of zero. */
   readonly awaitOutcome: (
     key: string,

@@ -6,7 +6,8 @@
  *
  * @since 0.1.0
  */
-import { DocketError } from "@effect-docket/dsl"
+import { type Docket, DocketError } from "@effect-docket/dsl"
+import { refusalReason } from "@effect-docket/dsl/Interpreter"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -46,20 +47,35 @@ const write = <A>(docket: MemoryDocket, operation: () => A): Effect.Effect<A> =>
     return answer
   })
 
+type Written = Result.Result<ReadonlyArray<Docket.EncodedAdded>, DocketError.Reason>
+
+/** Writes additions, or none of them where a refusal of one is to be a failure of all. */
+const add = (
+  docket: MemoryDocket,
+  additions: ReadonlyArray<Docket.EncodedAddition>,
+  { onRefused }: Docket.EncodedAddOptions
+): Written => {
+  if (onRefused === "fail") {
+    for (const [index, refusal] of docket.refused(additions).entries()) {
+      if (refusal !== undefined) return Result.fail(refusalReason(additions[index]!.key, refusal))
+    }
+  }
+  return Result.mapError(docket.add(additions), (key) => new DocketError.KeyExists({ key }))
+}
+
 const wrap = (docket: MemoryDocket): StoredDocket => ({
   name: docket.name,
-  add: (additions) =>
-    Effect.flatMap(write(docket, () => docket.add(additions)), (added) =>
+  add: (additions, options) =>
+    Effect.flatMap(write(docket, () => add(docket, additions, options)), (added) =>
       Result.match(added, {
         onSuccess: Effect.succeed,
-        onFailure: (key) =>
-          Effect.fail(
-            new DocketError.DocketError({ operation: "add", reason: new DocketError.KeyExists({ key }) })
-          )
+        onFailure: (reason) => Effect.fail(new DocketError.DocketError({ operation: "add", reason }))
       })),
+  refused: (additions) => Effect.sync(() => docket.refused(additions)),
   cancel: (key) => write(docket, () => docket.cancel(key)),
   get: (key) => Effect.sync(() => docket.get(key)),
   outcome: (key, generation) => Effect.sync(() => docket.outcome(key, generation)),
+  members: (key, gather, from, to) => Effect.sync(() => docket.members(key, gather, from, to)),
   awaitOutcome: (key, generation) =>
     Effect.callback((resume) =>
       Effect.sync(docket.awaitOutcome(key, generation, (outcome) => resume(Effect.succeed(outcome))))

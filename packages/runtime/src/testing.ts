@@ -10,3 +10,10 @@
  * @since 0.1.0
  */
 export * as DocketTest from "./DocketTest.ts"
+
+/**
+ * Deterministic simulation: workers, producers and a store in one process, with everything going wrong that can.
+ *
+ * @since 0.1.0
+ */
+export * as Simulation from "./Simulation.ts"

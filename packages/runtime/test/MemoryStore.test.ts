@@ -57,6 +57,26 @@ describe("memory store", () => {
       assert.isAtMost(wakes, 10)
     }).pipe(Effect.scoped, provided))
 
+  it.effect("wakes a worker once for all the runs that one write gives it", () =>
+    Effect.gen(function*() {
+      const store = yield* named("once")
+      let wakes = 0
+      const rateLimit = { limit: 50, window: 1000, drops: false }
+      const gates = new Map([["T", { rateLimit }]])
+      const worker = yield* attachTo(store, { gates, onWake: () => wakes++ })
+      const additions = Array.from({ length: 100 }, (_, n) => addition(`k${n}`, { gates: { rateLimit: "all" } }))
+      yield* worker.turn({ capacity: 100 })
+      yield* store.add(additions, { atomic: true })
+      assert.strictEqual(wakes, 1, "added")
+      for (const claim of yield* worker.claim(100)) yield* worker.complete(claim)
+      yield* worker.turn({ capacity: 100 })
+      wakes = 0
+      yield* TestClock.adjust(1000)
+      assert.strictEqual(wakes, 1, "let through by a gate")
+      assert.strictEqual((yield* worker.claim(100)).length, 50)
+      yield* store.clear
+    }).pipe(Effect.scoped, provided))
+
   it.effect("has a timer for the earliest of what is scheduled, leased and kept, and none otherwise", () =>
     Effect.gen(function*() {
       const store = yield* named("timers")

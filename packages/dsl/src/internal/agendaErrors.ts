@@ -73,8 +73,9 @@ export class ScatterPartial<out T extends Task.Any> extends Data.TaggedError("Sc
 
 /**
  * Nothing was scheduled; `rejected` names every slot that stands in the way: those that do not encode (with the reason
- * of a `Docket.add`), those with the key of an earlier one (`KeyExists`), those beyond the 1,000 of an atomic write
- * (`LimitExceeded`), or all of them when the store refuses or cannot be reached.
+ * of a `Docket.add`), those with the key of an earlier one (`KeyExists`), those that are struck (`Struck`) or come within a
+ * cooldown (`Limited`), those beyond the 1,000 of an atomic write (`LimitExceeded`), or all of them when the store refuses
+ * or cannot be reached.
  *
  * @category errors
  * @since 0.1.0

@@ -19,7 +19,8 @@ import { type Spread, spread } from "./agenda.ts"
 import { type AnyItem, type AnySlot, items, type Planned } from "./agendaBatch.ts"
 import * as client from "./client.ts"
 import { resolved } from "./options.ts"
-import type { EncodedAddition, EncodedRun } from "./wire.ts"
+import { reasonOf } from "./refusal.ts"
+import type { EncodedAddition, EncodedRefusal, EncodedRun } from "./wire.ts"
 
 /** A slot of any task that was not written. */
 export type AnyFailed = Agenda.Failed<Task.Any>
@@ -103,6 +104,9 @@ const none: ReadonlyMap<Planned, Execution.Disposition> = new Map()
 const stops = (reason: Reason): boolean =>
   reason._tag === "StoreUnavailable" || reason._tag === "IncompatibleStore" || reason._tag === "Unsupported"
 
+const isRefusal = (reason: Reason): reason is Extract<Reason, { readonly _tag: "Struck" | "Limited" }> =>
+  reason._tag === "Struck" || reason._tag === "Limited"
+
 const ended: ReadonlySet<Execution.State> = new Set<Execution.State>(["Completed", "Failed", "Cancelled", "Skipped"])
 
 /**
@@ -147,8 +151,45 @@ const grants = Effect.fnUntraced(function*(docket: Docket.Docket["Service"], pla
 })
 
 /**
+ * Items asked about at once, before the first is written: few calls for a large batch, none of them long. A store in memory
+ * answers for so many in a millisecond or two.
+ */
+const asked = 5000
+
+/** What would refuse items of a plan, by a strike or a cooldown. Nothing is written. */
+const refusals = Effect.fnUntraced(function*(
+  docket: Docket.Docket["Service"],
+  planned: ReadonlyArray<Planned>,
+  grant: (one: Planned) => EncodedAddition
+): Effect.fn.Return<ReadonlyMap<Planned, EncodedRefusal>, DocketError> {
+  const found = new Map<Planned, EncodedRefusal>()
+  for (let from = 0; from < planned.length; from += asked) {
+    if (from > 0) yield* Effect.yieldNow
+    const chunk = planned.slice(from, from + asked)
+    const answers = yield* docket.refused(chunk.map(grant))
+    chunk.forEach((one, index) => {
+      const refusal = answers[index]
+      if (refusal !== undefined) found.set(one, refusal)
+    })
+  }
+  return found
+})
+
+/** Nothing was written: which items stand in the way, and why. */
+const nothing = (failed: ReadonlyArray<AnyFailed>, rest: ReadonlyArray<Planned> = []): Written => ({
+  scheduled: [],
+  existing: [],
+  struck: [],
+  failed,
+  rest
+})
+
+/**
  * Writes a plan, `size` items at a time; what is due by `now` is due at once by the clock of the store. Nothing of it is
  * lost: every item is in one of the lists. Items in doubt are looked up first.
+ *
+ * What a strike or a cooldown refuses is known before anything is written: an atomic plan is not written then, of others
+ * such items are left out. One that is struck in between is refused by the store.
  */
 export const write = Effect.fnUntraced(function*(
   agenda: Docket.Docket["Service"],
@@ -158,6 +199,7 @@ export const write = Effect.fnUntraced(function*(
   const { docket, grant } = yield* grants(agenda, planned)
   const isPast = ({ slot }: Planned) => DateTime.toEpochMillis(slot.at) <= options.now
   const present = DateTime.makeUnsafe(options.now)
+  const writing = { atomic: options.atomic, onRefused: options.atomic ? "fail" as const : undefined }
   const send = Effect.fnUntraced(function*(
     chunk: ReadonlyArray<Planned>
   ): Effect.fn.Return<ReadonlyMap<Planned, Execution.Disposition>, DocketError> {
@@ -168,10 +210,20 @@ export const write = Effect.fnUntraced(function*(
     const left = chunk.filter((one) => !answers.has(one))
     if (left.length === 0) return answers
     const additions = left.map((one) => isPast(one) ? { ...grant(one), due: { after: 0 } } : grant(one))
-    const added = yield* docket.addEncoded(additions, { atomic: options.atomic })
+    const added = yield* docket.addEncoded(additions, writing)
     left.forEach((one, index) => answers.set(one, added[index]!.disposition)) // a docket answers every addition, or fails
     return answers
   })
+  // those in doubt may have run, whatever is struck by now
+  const asking = yield* Effect.result(refusals(docket, planned.filter(({ inDoubt }) => inDoubt !== true), grant))
+  if (Result.isFailure(asking)) {
+    const { reason } = asking.failure
+    return nothing(planned.map(({ slot }) => ({ slot, reason })), planned)
+  }
+  const refused = asking.success
+  if (options.atomic && refused.size > 0) {
+    return nothing(Array.from(refused, ([{ slot }, refusal]) => ({ slot, reason: reasonOf(slot.key, refusal) })))
+  }
   const scheduled: Array<AnySlot> = []
   const existing: Array<AnySlot> = []
   const struck: Array<AnySlot> = []
@@ -183,15 +235,18 @@ export const write = Effect.fnUntraced(function*(
   for (let from = 0; from < planned.length; from += options.size) {
     if (from > 0) yield* Effect.yieldNow // a store in memory answers at once, and others want to run as well
     const chunk = planned.slice(from, from + options.size)
-    const fresh = stopped === undefined ? chunk.filter(({ slot }) => !taken.has(slot.key)) : []
+    const fresh = stopped === undefined ? chunk.filter((one) => !taken.has(one.slot.key) && !refused.has(one)) : []
     const sent = yield* Effect.result(send(fresh))
     const reason = stopped ?? (Result.isFailure(sent) ? sent.failure.reason : undefined)
     if (reason !== undefined && stops(reason)) stopped = reason
     const answers = Result.isSuccess(sent) ? sent.success : none
     for (const one of chunk) {
       const slot = isPast(one) ? { ...one.slot, at: present } : one.slot
-      const disposition = answers.get(one) ?? (taken.has(slot.key) ? "Existing" : undefined)
+      const disposition = answers.get(one) ??
+        (taken.has(slot.key) ? "Existing" : refused.has(one) ? "Struck" : undefined)
       if (disposition === undefined) {
+        // struck since it was asked about: the others do not stand in the way
+        if (isRefusal(reason!) && slot.key !== reason.key) continue
         failed.push({ slot: one.slot, reason: reason! }) // what was sent has an answer
         rest.push(reason!._tag === "StoreUnavailable" && fresh.includes(one) ? { ...one, inDoubt: true } : one)
       } else if (disposition === "Struck" || disposition === "Limited") struck.push(slot)

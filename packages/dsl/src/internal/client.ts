@@ -64,7 +64,7 @@ interface Prepared extends options.Resolved {
 const prepared = new WeakMap<Task.Any, WeakMap<Task.Any, Prepared>>()
 
 /** The options of `task` over those of the group that granted it. */
-const prepare = (client: { readonly task: Task.Any }, task: Task.Any): Prepared => {
+export const prepare = (client: { readonly task: Task.Any }, task: Task.Any): Prepared => {
   let byTask = prepared.get(client.task)
   if (byTask === undefined) prepared.set(client.task, byTask = new WeakMap())
   let value = byTask.get(task)
@@ -86,6 +86,10 @@ const generatorOf = (docket: object) => {
   if (generator === undefined) generators.set(docket, generator = makeGenerator())
   return generator
 }
+
+/** A random key. */
+export const generate = (docket: object, prefix: string, fiber: Fiber.Fiber<unknown, unknown>): string =>
+  generatorOf(docket)(prefix, fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(), fiber.getRef(Random.Random))
 
 /** When to run, as producers say it. */
 export interface When {
@@ -110,7 +114,7 @@ export const due = (when: When | undefined): Docket.Due | undefined => {
 }
 
 /** The current span, if a tracer of the application records it. */
-const traceOf = ({ cache: { span, tracer } }: Fiber.Fiber<unknown, unknown>): Docket.Trace | undefined =>
+export const traceOf = ({ cache: { span, tracer } }: Fiber.Fiber<unknown, unknown>): Docket.Trace | undefined =>
   span === undefined || tracer === undefined
     ? undefined
     : { traceId: span.traceId, spanId: span.spanId, sampled: span.sampled }
@@ -156,11 +160,7 @@ const address = (
     task: task._tag,
     version,
     key: given?.key ?? (key === undefined
-      ? generatorOf(docket)(
-        task._tag,
-        fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
-        fiber.getRef(Random.Random)
-      )
+      ? generate(docket, task._tag, fiber)
       : options.keyOf(task._tag, key, value)),
     payload: json,
     due,

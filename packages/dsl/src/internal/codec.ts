@@ -15,7 +15,7 @@ import * as options from "./options.ts"
 import { isInClear } from "./redacted.ts"
 
 /** A step of a codec: services of the schemas are provided by whoever runs it, errors are messages. */
-type Step<A> = Effect.Effect<A, string, never>
+export type Step<A> = Effect.Effect<A, string, never>
 
 /** Encodes and decodes what one task stores. */
 export interface Codec {
@@ -72,6 +72,26 @@ const encoder = (schema: Schema.Top): (value: unknown) => Effect.Effect<unknown,
         "it holds a Redacted value, which would be stored in clear; give that field an encoded form of its own, such as an encrypted text"
       )
     : Schema.encodeUnknownEffect(jsonCodec(schema))
+
+/** Builds the values of a schema, and keeps them as text. */
+export const jsonStep = (schema: Schema.Top): {
+  /** From the constructor input: the value (defaults applied), and its text. */
+  readonly encode: (input: unknown) => Step<{ readonly value: unknown; readonly json: string }>
+  readonly decode: (json: string) => Step<unknown>
+} => {
+  const encode = encoder(schema)
+  const decode = Schema.decodeUnknownEffect(jsonCodec(schema))
+  return {
+    encode: (input) =>
+      then(
+        guarded(() => Effect.mapError(schema.makeEffect(input), (issue) => new Schema.SchemaError(issue))),
+        (value) =>
+          then(guarded(() => encode(value)), (encoded) =>
+            then(stringify(encoded), (json) => Exit.succeed({ value, json })))
+      ),
+    decode: (json) => then(parse(json), (stored) => guarded(() => decode(stored)))
+  }
+}
 
 const make = (task: Task.Any): Codec => {
   const { migrate, version: current } = options.resolved(task)

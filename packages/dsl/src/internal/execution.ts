@@ -7,8 +7,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { pipeArguments } from "effect/Pipeable"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import type { Docket } from "../Docket.ts"
+import type { Docket, Explanation } from "../Docket.ts"
 import type { DocketError } from "../DocketError.ts"
 import * as Execution from "../Execution.ts"
 import type * as Task from "../Task.ts"
@@ -18,30 +19,45 @@ import type { EncodedAdded, EncodedEvent, EncodedOutcome } from "./wire.ts"
 
 type AnyEvent = Execution.Event<unknown, unknown, unknown>
 
+/** Why something is struck, and by whom if that is known. */
+const struckBy = ({ author, reason }: { readonly author?: string | undefined; readonly reason: string }) => ({
+  reason,
+  ...author !== undefined && { author }
+})
+
+/** The outcome of a run that the store decided. */
+export const decidedBy = (
+  task: string,
+  key: string,
+  outcome: Exclude<EncodedOutcome, { readonly _tag: "Exit" }>
+): Exit.Exit<never, TaskFailure.TaskFailure> => {
+  const failure = (reason: TaskFailure.Reason) => Exit.fail(new TaskFailure.TaskFailure({ task, key, reason }))
+  switch (outcome._tag) {
+    case "Cancelled":
+      return failure(new TaskFailure.Cancelled())
+    case "Struck":
+      return failure(new TaskFailure.Struck(struckBy(outcome)))
+    case "Limited":
+      return failure(new TaskFailure.Limited({ by: outcome.by }))
+    case "Gone":
+      return failure(new TaskFailure.Gone())
+  }
+}
+
 /** Reads the outcome of a run. A text that does not decode is an outcome, too: `Undecodable`. */
 export const decodeOutcome = (
   task: Task.Any,
   key: string,
   outcome: EncodedOutcome
 ): Effect.Effect<Exit.Exit<unknown, unknown>> => {
-  const failure = (reason: TaskFailure.Reason) =>
-    Exit.fail(new TaskFailure.TaskFailure({ task: task._tag, key, reason }))
-  switch (outcome._tag) {
-    case "Exit":
-      return Effect.match(codec(task).decodeExit(outcome.exit), {
-        onSuccess: (exit) => exit,
-        onFailure: (message) =>
-          failure(new TaskFailure.Undecodable({ message: `its result does not decode: ${message}` }))
-      })
-    case "Cancelled":
-      return Effect.succeed(failure(new TaskFailure.Cancelled()))
-    case "Struck":
-      return Effect.succeed(failure(new TaskFailure.Struck({ reason: outcome.reason })))
-    case "Limited":
-      return Effect.succeed(failure(new TaskFailure.Limited({ by: outcome.by })))
-    case "Gone":
-      return Effect.succeed(failure(new TaskFailure.Gone()))
-  }
+  if (outcome._tag !== "Exit") return Effect.succeed(decidedBy(task._tag, key, outcome))
+  return Effect.match(codec(task).decodeExit(outcome.exit), {
+    onSuccess: (exit) => exit,
+    onFailure: (message) => {
+      const reason = new TaskFailure.Undecodable({ message: `its result does not decode: ${message}` })
+      return Exit.fail(new TaskFailure.TaskFailure({ task: task._tag, key, reason }))
+    }
+  })
 }
 
 /** The error of an exit that is not a success. */
@@ -64,6 +80,8 @@ export const decodeEvent = (task: Task.Any, key: string, event: EncodedEvent): E
         onSuccess: (value): AnyEvent | undefined => ({ _tag: event._tag, value, at }),
         onFailure: () => undefined
       })
+    case "Step":
+      return Effect.undefined
     case "Retrying":
       return Effect.map(decodeOutcome(task, key, { _tag: "Exit", exit: event.exit }), (exit) => ({
         _tag: event._tag,
@@ -76,33 +94,44 @@ export const decodeEvent = (task: Task.Any, key: string, event: EncodedEvent): E
   }
 }
 
+/** Reads what is stored of an execution. */
+export interface Reader {
+  readonly tag: string
+  /** Fails if there is more to read, and the store is away. */
+  readonly outcome: (key: string, outcome: EncodedOutcome) => Effect.Effect<Exit.Exit<unknown, unknown>, DocketError>
+  readonly event: (key: string, event: EncodedEvent) => Effect.Effect<AnyEvent | undefined, DocketError>
+}
+
+// whoever waits rides out interruptions of the store; the schedule has no end
+const untilAvailable = Schedule.jittered(Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("30 seconds")]))
+
 class Handle implements Execution.Execution<unknown, unknown, unknown> {
   readonly [Execution.TypeId]: Execution.TypeId = Execution.TypeId
   readonly key: string
   readonly disposition: Execution.Disposition
   readonly #docket: Docket["Service"]
-  readonly #task: Task.Any
+  readonly #reader: Reader
   readonly #generation: number
   readonly #due: number
   // such an addition was never stored: its outcome is known, and under its key there may be somebody else
   readonly #refused: EncodedOutcome | undefined
 
-  constructor(docket: Docket["Service"], task: Task.Any, key: string, added: EncodedAdded) {
+  constructor(docket: Docket["Service"], reader: Reader, key: string, added: EncodedAdded) {
     this.#docket = docket
-    this.#task = task
+    this.#reader = reader
     this.key = added.key ?? key
     this.disposition = added.disposition
     this.#generation = added.generation
     this.#due = added.due
     this.#refused = added.disposition === "Struck"
-      ? { _tag: "Struck", reason: added.reason ?? "" }
+      ? { _tag: "Struck", reason: added.reason ?? "", author: added.author }
       : added.disposition === "Limited"
       ? { _tag: "Limited", by: "cooldown" }
       : undefined
   }
 
   get task(): string {
-    return this.#task._tag
+    return this.#reader.tag
   }
 
   get scheduledAt(): DateTime.Utc {
@@ -113,7 +142,8 @@ class Handle implements Execution.Execution<unknown, unknown, unknown> {
     const outcome = this.#refused
       ? Effect.succeed(this.#refused)
       : this.#docket.awaitOutcome(this.key, this.#generation)
-    return Effect.flatMap(outcome, (outcome) => Effect.flatten(decodeOutcome(this.#task, this.key, outcome)))
+    return Effect.flatMap(outcome, (outcome) =>
+      Effect.flatten(Effect.orDie(Effect.retry(this.#reader.outcome(this.key, outcome), untilAvailable))))
   }
 
   get poll(): Effect.Effect<Option.Option<Exit.Exit<unknown, unknown>>, DocketError> {
@@ -121,12 +151,16 @@ class Handle implements Execution.Execution<unknown, unknown, unknown> {
     return Effect.flatMap(
       outcome,
       (outcome) =>
-        outcome === undefined ? Effect.succeedNone : Effect.asSome(decodeOutcome(this.#task, this.key, outcome))
+        outcome === undefined ? Effect.succeedNone : Effect.asSome(this.#reader.outcome(this.key, outcome))
     )
   }
 
   get cancel(): Effect.Effect<boolean, DocketError> {
     return this.#refused ? Effect.succeed(false) : this.#docket.cancel(this.key)
+  }
+
+  get explain(): Effect.Effect<Explanation, DocketError> {
+    return this.#docket.explain(this.key)
   }
 
   get changes(): Stream.Stream<AnyEvent, DocketError> {
@@ -135,7 +169,7 @@ class Handle implements Execution.Execution<unknown, unknown, unknown> {
       ? Stream.fromEffect(Effect.map(Clock.currentTimeMillis, (at) => ({ _tag: "Finished", at, outcome: refused })))
       : this.#docket.changes(this.key, this.#generation)
     return events.pipe(
-      Stream.mapEffect((event) => decodeEvent(this.#task, this.key, event)),
+      Stream.mapEffect((event) => this.#reader.event(this.key, event)),
       Stream.filter((event) => event !== undefined)
     )
   }
@@ -146,9 +180,27 @@ class Handle implements Execution.Execution<unknown, unknown, unknown> {
 }
 
 /** The handle of what an addition reports. */
+export const makeWith = (
+  docket: Docket["Service"],
+  reader: Reader,
+  key: string,
+  added: EncodedAdded
+): Execution.Execution<unknown, unknown, unknown> => new Handle(docket, reader, key, added)
+
+/** The handle of an execution of a task. */
 export const make = <T extends Task.Any>(
   docket: Docket["Service"],
   task: T,
   key: string,
   added: EncodedAdded
-): Execution.For<T> => new Handle(docket, task, key, added) as unknown as Execution.For<T> // decoded with the schemas of T
+): Execution.For<T> =>
+  makeWith(
+    docket,
+    {
+      tag: task._tag,
+      outcome: (key, outcome) => decodeOutcome(task, key, outcome),
+      event: (key, event) => decodeEvent(task, key, event)
+    },
+    key,
+    added
+  ) as unknown as Execution.For<T> // decoded with the schemas of T

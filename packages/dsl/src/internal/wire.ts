@@ -63,7 +63,67 @@ export interface EncodedAddition {
   readonly redrive?: number | undefined
   /** The span that added it, for the link from the run to its producer. */
   readonly trace?: Trace | undefined
+  /** The part of a flow that it is. */
+  readonly thread?: (EncodedThread & { readonly parent?: EncodedParent | undefined }) | undefined
 }
+
+/**
+ * Where a run of a flow stands. A flow is one run that goes from step to step under its key; each branch of a fan-out is a
+ * run of its own. Between steps its lane is `""` and its task the name of the flow: what it waits for then is an interpreter.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EncodedThread {
+  readonly flow: string
+  readonly version: number
+  /** The step that it is at: a path of the graph. `undefined` between steps. */
+  readonly step: string | undefined
+  /** What the interpreter has to know, as text that a store does not read. */
+  readonly state: string
+  /** When its patience is over, in milliseconds of the epoch: whatever it waits for then, an interpreter gets it. */
+  readonly deadline: number | undefined
+  /** What a cancel does while it is pending: it ends here, an interpreter gets it, or nothing, because it is ending already. */
+  readonly onCancel: "end" | "interpret" | "ignore"
+}
+
+/**
+ * The gather that is told how a run has ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EncodedParent {
+  readonly key: string
+  readonly generation: number
+  readonly gather: string
+  readonly index: number
+}
+
+/**
+ * What a run waits for, when it waits for others: it goes on when so many have succeeded, or failed, or ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EncodedGather {
+  readonly id: string
+  readonly succeeded: number
+  readonly failed: number
+  readonly ended: number
+}
+
+/**
+ * How a member of a gather has ended: its outcome, and what an interpreter wrote beside it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type EncodedMember =
+  | { readonly _tag: "Done"; readonly text: string }
+  | { readonly _tag: "Failed"; readonly text: string }
+  | { readonly _tag: "Cancelled" }
+  | { readonly _tag: "Gone" }
 
 /**
  * A span, as much of it as crosses a store.
@@ -87,10 +147,33 @@ export interface EncodedAdded {
   readonly disposition: Execution.Disposition
   readonly generation: number
   readonly due: number
-  /** Why the addition was struck. */
+  /** Why the addition was struck, and by whom if that is known. */
   readonly reason?: string | undefined
+  readonly author?: string | undefined
   /** The key of the run that it joined. */
   readonly key?: string | undefined
+}
+
+/**
+ * Why an addition is refused.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type EncodedRefusal =
+  | { readonly _tag: "Struck"; readonly reason: string; readonly author?: string | undefined }
+  | { readonly _tag: "Limited"; readonly by: "cooldown" }
+
+/**
+ * How to write additions.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EncodedAddOptions {
+  readonly atomic: boolean
+  /** Fail if a strike or a cooldown refuses one of them, with nothing written. Default: say so of that one, write the others. */
+  readonly onRefused?: "fail" | undefined
 }
 
 /**
@@ -103,7 +186,7 @@ export interface EncodedAdded {
 export type EncodedOutcome =
   | { readonly _tag: "Exit"; readonly exit: string }
   | { readonly _tag: "Cancelled" }
-  | { readonly _tag: "Struck"; readonly reason: string }
+  | { readonly _tag: "Struck"; readonly reason: string; readonly author?: string | undefined }
   | { readonly _tag: "Limited"; readonly by: "rateLimit" | "cooldown" }
   | { readonly _tag: "Gone" }
 
@@ -119,8 +202,12 @@ export type EncodedEvent =
   | { readonly _tag: "Ready"; readonly at: number }
   | { readonly _tag: "Started"; readonly at: number; readonly attempt: number; readonly worker: string }
   | { readonly _tag: "Progress"; readonly at: number; readonly value: string }
+  /** A step of a flow has begun or ended: the path of its node. */
+  | { readonly _tag: "Step"; readonly at: number; readonly step: string; readonly state: "Started" | "Ended" }
   | {
     readonly _tag: "Retrying"
+    /** Absent: that of the execution. */
+    readonly task?: string | undefined
     readonly at: number
     readonly attempt: number
     readonly exit: string
@@ -145,6 +232,7 @@ export interface EncodedRun {
   readonly worker: string | undefined
   readonly payload: string
   readonly progress: string | undefined
+  readonly thread?: EncodedThread | undefined
 }
 
 /**
@@ -166,7 +254,15 @@ export interface EncodedDeadLetter extends EncodedRun {
  */
 export interface EncodedCondition {
   readonly field: string
-  readonly operator: "equals" | "not" | "oneOf" | "greaterThan" | "lessThan" | "between"
+  readonly operator:
+    | "equals"
+    | "not"
+    | "oneOf"
+    | "greaterThan"
+    | "greaterThanOrEqualTo"
+    | "lessThan"
+    | "lessThanOrEqualTo"
+    | "between"
   readonly values: ReadonlyArray<unknown>
   /** The values are bigints, whose JSON form is text: compared as numbers. */
   readonly bigint: boolean
@@ -182,5 +278,7 @@ export interface EncodedStrike {
   readonly task: string
   readonly where: ReadonlyArray<EncodedCondition>
   readonly reason: string
+  /** Not empty; absent if nobody said who it was. */
+  readonly author?: string | undefined
   readonly until: number | undefined
 }

@@ -3,12 +3,14 @@
  * of one costs the server, and this process, many times what one of a hundred costs.
  */
 import { type Docket, DocketError } from "@effect-docket/dsl"
+import { refusalReason } from "@effect-docket/dsl/Interpreter"
 import * as Effect from "effect/Effect"
 import { type Connection, script } from "./connection.ts"
-import { gatesText, groupId, type Keys, keysOf, prefixOf, readAdded } from "./layout.ts"
+import { gatesText, groupId, type Keys, keysOf, prefixOf, readAdded, readRefused } from "./layout.ts"
 import { add, addOne } from "./scripts/add.ts"
 
 type Added = ReadonlyArray<Docket.EncodedAdded>
+type Refused = ReadonlyArray<Docket.EncodedRefusal | undefined>
 
 const scripts = { add: script(add), addOne: script(addOne) }
 
@@ -101,40 +103,73 @@ const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): C
   return { groups, kinds, kindCount: kindIds.size, rows, rowCount, pairs, redriven }
 }
 
-const taken = (key: string) =>
-  Effect.fail(new DocketError.DocketError({ operation: "add", reason: new DocketError.KeyExists({ key }) }))
+const fail = (reason: DocketError.Reason) => Effect.fail(new DocketError.DocketError({ operation: "add", reason }))
+
+const taken = (key: string) => fail(new DocketError.KeyExists({ key }))
 
 // A script answers with what became of the additions, or with a word and what it is about.
 type Reply = readonly [Buffer, ...ReadonlyArray<Buffer>]
 const longestWord = 16
 
-/** Writes additions in one call, or none of them. A run that is to be replaced may be in a group that has to be named too. */
-const writeAll = Effect.fnUntraced(function*(
+// What the script is asked for, as its header says.
+type Mode = "write" | "whole" | "ask"
+
+const word = (text: Buffer): string => text.toString("latin1", 0, longestWord)
+
+/** Calls the script. A run that is to be replaced may be in a group that has to be named too. */
+const call = Effect.fnUntraced(function*(
   connection: Connection,
   keys: Keys,
-  additions: ReadonlyArray<Docket.EncodedAddition>
-): Effect.fn.Return<Added, DocketError.DocketError> {
+  additions: ReadonlyArray<Docket.EncodedAddition>,
+  mode: Mode
+): Effect.fn.Return<Reply, DocketError.DocketError> {
   const { groups, kindCount, kinds, pairs, redriven, rowCount, rows } = callOf(keys, additions)
   while (true) {
     const ids = Array.from(groups)
-    const [text, ...rest] = (yield* connection.call("add", scripts.add, [...keysOf(keys, ids), ...redriven], [
+    const reply = (yield* connection.call("add", scripts.add, [...keysOf(keys, ids), ...redriven], [
       ...prefixOf(keys, ids),
+      mode,
       kindCount,
       ...kinds,
       rowCount,
       ...rows,
       ...pairs
     ])) as Reply // what the script replies
-    switch (text.toString("latin1", 0, longestWord)) {
-      case "taken":
-        return yield* taken(String(rest[0]))
-      case "elsewhere":
-        groups.add(String(rest[0]))
-        break
-      default:
-        return readAdded(text, rest)
-    }
+    if (word(reply[0]) !== "elsewhere") return reply
+    groups.add(String(reply[1]))
   }
+})
+
+/** Writes additions in one call, or none of them. */
+const writeAll = Effect.fnUntraced(function*(
+  connection: Connection,
+  keys: Keys,
+  additions: ReadonlyArray<Docket.EncodedAddition>,
+  mode: Mode = "write"
+): Effect.fn.Return<Added, DocketError.DocketError> {
+  const [text, ...rest] = yield* call(connection, keys, additions, mode)
+  switch (word(text)) {
+    case "taken":
+      return yield* taken(String(rest[0]))
+    case "refused": {
+      const [first] = readRefused(rest)
+      return yield* fail(refusalReason(additions[first!.index]!.key, first!.refusal)) // there is one, or it had been written
+    }
+    default:
+      return readAdded(text, rest)
+  }
+})
+
+/** What would refuse these additions now, one answer each. */
+const ask = Effect.fnUntraced(function*(
+  connection: Connection,
+  keys: Keys,
+  additions: ReadonlyArray<Docket.EncodedAddition>
+): Effect.fn.Return<Refused, DocketError.DocketError> {
+  const [, ...rest] = yield* call(connection, keys, additions, "ask")
+  const answers: Array<Docket.EncodedRefusal | undefined> = additions.map(() => undefined)
+  for (const { index, refusal } of readRefused(rest)) answers[index] = refusal
+  return answers
 })
 
 /** Writes one addition, by the shorter script if that can do it. */
@@ -146,7 +181,7 @@ const writeOne = (
   const { due, key, lane, onExisting, payload, priority, retention, task, trace, version } = addition
   const group = groupId(task, version, lane)
   const [ready, prio, dues, , wake] = keys.group(group)
-  const call = connection.call("add", scripts.addOne, [...keys.one, ready!, prio!, dues!, wake!], [
+  const reply = connection.call("add", scripts.addOne, [...keys.one, ready!, prio!, dues!, wake!], [
     keys.events,
     group,
     onExisting,
@@ -158,9 +193,9 @@ const writeOne = (
     key,
     payload
   ])
-  return Effect.flatMap(call, (reply) => {
+  return Effect.flatMap(reply, (reply) => {
     const [text, ...rest] = reply as Reply // what the script replies
-    switch (text.toString("latin1", 0, longestWord)) {
+    switch (word(text)) {
       case "taken":
         return taken(String(rest[0]))
       case "special":
@@ -213,21 +248,37 @@ export const make = (connection: Connection, keys: Keys) => {
         })
       })
     )
-  return (
+  const add = (
     additions: ReadonlyArray<Docket.EncodedAddition>,
-    atomic: boolean
+    { atomic, onRefused }: Docket.EncodedAddOptions
   ): Effect.Effect<Added, DocketError.DocketError> => {
+    if (onRefused === "fail") return writeAll(connection, keys, additions, "whole")
     if (additions.length === 1 && canJoin(additions[0]!)) return join(additions[0]!)
-    if (atomic || additions.length <= chunk) return write(connection, keys, additions)
-    const parts = Array.from(
-      { length: Math.ceil(additions.length / chunk) },
-      (_, index) => additions.slice(index * chunk, (index + 1) * chunk)
-    )
-    return Effect.map(
-      Effect.forEach(parts, (part) => write(connection, keys, part), { concurrency: underway }),
-      (answers) => answers.flat()
-    )
+    return atomic ? write(connection, keys, additions) : inParts(additions, (part) => write(connection, keys, part))
   }
+  // without strikes, which is most of the time, one command says so
+  const refused = Effect.fnUntraced(function*(
+    additions: ReadonlyArray<Docket.EncodedAddition>
+  ): Effect.fn.Return<Refused, DocketError.DocketError> {
+    const strikes = yield* connection.use("refused", (client) => client.exists(keys.strikes))
+    return strikes === 0 && additions.every(({ gates }) => gates?.cooldown === undefined)
+      ? additions.map(() => undefined)
+      : yield* inParts(additions, (part) => ask(connection, keys, part))
+  })
+  return { add, refused }
+}
+
+/** Asks for additions, a bounded number a call. */
+const inParts = <A>(
+  additions: ReadonlyArray<Docket.EncodedAddition>,
+  call: (part: ReadonlyArray<Docket.EncodedAddition>) => Effect.Effect<ReadonlyArray<A>, DocketError.DocketError>
+): Effect.Effect<ReadonlyArray<A>, DocketError.DocketError> => {
+  if (additions.length <= chunk) return call(additions)
+  const parts = Array.from(
+    { length: Math.ceil(additions.length / chunk) },
+    (_, index) => additions.slice(index * chunk, (index + 1) * chunk)
+  )
+  return Effect.map(Effect.forEach(parts, call, { concurrency: underway }), (answers) => answers.flat())
 }
 
 /** Cuts what is added one by one into calls of a bounded size. */

@@ -1,7 +1,7 @@
 /**
  * One docket in Redis: the seam of `DocketStore`, an operation a script or a few commands.
  */
-import type { Docket, DocketError } from "@effect-docket/dsl"
+import { type Docket, DocketError } from "@effect-docket/dsl"
 import type { DocketStore } from "@effect-docket/runtime"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -124,7 +124,7 @@ const explainWith = Effect.fnUntraced(function*(
   if (run.state === "Running") return { _tag: "Running", worker: run.worker, since: time(run.startedAt) }
   const { lane, task } = parseGroup(run.group)
   const { connection, keys } = env
-  const [reason, until] = (yield* connection.call("explain", scripts.strikeOf, keysOf(keys, []), [
+  const [reason, author, until] = (yield* connection.call("explain", scripts.strikeOf, keysOf(keys, []), [
     ...prefixOf(keys, []),
     task,
     run.payload
@@ -133,6 +133,7 @@ const explainWith = Effect.fnUntraced(function*(
     return {
       _tag: "Struck",
       reason: reason.toString(),
+      author: author!.length === 0 ? Option.none() : Option.some(author!.toString()),
       until: until!.length === 0 ? Option.none() : Option.some(time(Number(until)))
     }
   }
@@ -319,7 +320,7 @@ const clearAll = Effect.fnUntraced(function*(env: Env) {
 /** The docket of an environment. */
 export const make = (env: Env): DocketStore.StoredDocket => {
   const { connection, keys, listener } = env
-  const add = additions.make(connection, keys)
+  const { add, refused } = additions.make(connection, keys)
   const outcome = (key: string, generation: number) =>
     Effect.map(readAll(env, key), ({ done, run }): Docket.EncodedOutcome | undefined => {
       if (done !== undefined && done.generation >= generation) return done.outcome
@@ -327,7 +328,8 @@ export const make = (env: Env): DocketStore.StoredDocket => {
     })
   return {
     name: env.name,
-    add: (batch, { atomic }) => add(batch, atomic),
+    add,
+    refused,
     cancel: (key) => cancelWith(env, key),
     get: Effect.fnUntraced(function*(key) {
       const { done, note, run } = yield* readAll(env, key)
@@ -348,6 +350,13 @@ export const make = (env: Env): DocketStore.StoredDocket => {
       }
     }),
     outcome,
+    members: () =>
+      Effect.fail(
+        new DocketError.DocketError({
+          operation: "members",
+          reason: new DocketError.Unsupported({ feature: "flows on Redis" })
+        })
+      ),
     awaitOutcome: (key, generation) => listener.awaitOutcome(key, generation, outcome(key, generation)),
     subscribe: (key) => listener.subscribe(key),
     progress: ({ generation, key, token }, value) =>

@@ -278,13 +278,16 @@ export interface Done {
   readonly payload: string
 }
 
-/** Reads an outcome: a tag and a text. */
-export const readOutcome = (tag: string, text: string): Docket.EncodedOutcome => {
+/** Why something is struck, and by whom if that is known. */
+const struckBy = (reason: string, author: string) => ({ reason, ...author !== "" && { author } })
+
+/** Reads an outcome: a tag, a text, and who struck it, if it was. */
+export const readOutcome = (tag: string, text: string, author: string): Docket.EncodedOutcome => {
   switch (tag) {
     case "Exit":
       return { _tag: "Exit", exit: text }
     case "Struck":
-      return { _tag: "Struck", reason: text }
+      return { _tag: "Struck", ...struckBy(text, author) }
     case "Cancelled":
       return { _tag: "Cancelled" }
     case "Limited":
@@ -300,6 +303,8 @@ const outcomeTags = ["Exit", "Struck", "Cancelled", "Limited"]
 export const readDone = (bytes: Buffer): Done => {
   const text = 44 + bytes.readUInt16BE(38)
   const payload = text + bytes.readUInt32BE(40)
+  const rest = bytes.toString("utf8", payload)
+  const tag = outcomeTags[bytes[1]! - 1]!
   return {
     state: states[bytes[0]! - 1]!,
     generation: bytes.readDoubleBE(10),
@@ -307,8 +312,8 @@ export const readDone = (bytes: Buffer): Done => {
     attempt: bytes.readUInt32BE(26),
     due: bytes.readDoubleBE(30),
     group: bytes.toString("utf8", 44, text),
-    outcome: readOutcome(outcomeTags[bytes[1]! - 1]!, bytes.toString("utf8", text, payload)),
-    payload: bytes.toString("utf8", payload)
+    outcome: readOutcome(tag, bytes.toString("utf8", text, payload), rest),
+    payload: tag === "Struck" ? "" : rest
   }
 }
 
@@ -333,10 +338,26 @@ export const readAdded = (bytes: Buffer, texts: ReadonlyArray<Buffer>): Readonly
     const generation = bytes.readDoubleBE(at + 5)
     const due = bytes.readDoubleBE(at + 13)
     for (let n = 0; n < bytes.readUInt32BE(at + 1); n++) {
-      if (disposition === "Struck") all.push({ disposition, generation, due, reason: texts[text++]!.toString() })
-      else if (bytes[at]! >= joined) all.push({ disposition, generation, due, key: texts[text++]!.toString() })
+      if (disposition === "Struck") {
+        const [reason, author] = [texts[text++]!.toString(), texts[text++]!.toString()]
+        all.push({ disposition, generation, due, ...struckBy(reason, author) })
+      } else if (bytes[at]! >= joined) all.push({ disposition, generation, due, key: texts[text++]!.toString() })
       else all.push({ disposition, generation: generation + n, due })
     }
   }
   return all
 }
+
+/** Reads which additions are refused: of each its place, and why. */
+export const readRefused = (
+  texts: ReadonlyArray<Buffer>
+): ReadonlyArray<{ readonly index: number; readonly refusal: Docket.EncodedRefusal }> =>
+  Array.from({ length: texts.length / 4 }, (_, n) => {
+    const [number, disposition, reason = "", author = ""] = texts.slice(n * 4, n * 4 + 4).map(String)
+    return {
+      index: Number(number) - 1,
+      refusal: added[Number(disposition) - 1] === "Struck"
+        ? { _tag: "Struck", ...struckBy(reason, author) }
+        : { _tag: "Limited", by: "cooldown" }
+    }
+  })

@@ -44,7 +44,7 @@ const readEvent = (bytes: Buffer): DocketStore.StoredEvent | undefined => {
       case "Retrying":
         return { _tag: tag, at: time, attempt: Number(a), exit: b, next: Number(c) }
       case "Finished":
-        return { _tag: tag, at: time, outcome: readOutcome(a, b) }
+        return { _tag: tag, at: time, outcome: readOutcome(a, b, c) }
       default:
         return undefined
     }

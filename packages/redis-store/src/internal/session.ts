@@ -117,6 +117,8 @@ const changeArgs = (
       return { args: ["Dropped", change.by], to: group }
     case "Cancelled":
     case "Released":
+    case "Continue":
+    case "HandOver":
       return { args: [change._tag], to: group }
   }
 }

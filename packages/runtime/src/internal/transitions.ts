@@ -19,6 +19,12 @@ export const isSettled = (state: Stored): boolean =>
 export const transitions = {
   /** An addition under a free key. */
   add: { from: ["None", ...settled], to: ["Scheduled", "Ready"] },
+  /** A flow goes on: with its next step, or it waits for others. */
+  continue: { from: ["Running"], to: ["Scheduled", "Ready", "Held"] },
+  /** Enough of those that a flow waits for have ended. */
+  gather: { from: ["Held"], to: ["Ready"] },
+  /** A flow that was cancelled, or whose deadline has passed, waits for its interpreter. */
+  interpret: { from: ["Scheduled", "Ready", "Held", "Running"], to: ["Ready"] },
   /** Its time has come, by the clock of the store. */
   due: { from: ["Scheduled"], to: ["Ready"] },
   /** Another payload and time under the same key; of a running run the new generation takes the key. */

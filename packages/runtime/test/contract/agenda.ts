@@ -10,6 +10,10 @@ import { type Kit, live, now, Work, wrapped } from "./kit.ts"
 class Keyed extends Task.make("Keyed", { payload: { n: Schema.Int }, key: ["n"] }) {}
 class Note extends Task.make("Note", { payload: Schema.NonEmptyString }) {}
 class Tick extends Task.make("Tick") {}
+class Cool extends Task.make("Cool", {
+  payload: { user: Schema.String },
+  cooldown: { for: "1 minute", key: ["user"] }
+}) {}
 class All extends TaskGroup.make(Work, Keyed, Note, Tick) {}
 
 const hour = 3_600_000
@@ -199,18 +203,108 @@ export const agenda = ({ drain, test }: Kit): void => {
       yield* holds(partial.scheduled)
     }).pipe(Effect.provide(All.client)))
 
-  test("struck items → named, and not written, whatever else is", () =>
+  const stopping = { n: Strike.greaterThan(0) }
+
+  test("an item that is struck → known before anything is written: a loose scatter leaves it out, an atomic one writes nothing", () => {
+    const { layer, sizes } = faulty()
+    return Effect.gen(function*() {
+      yield* Docket.strike(Keyed, { where: stopping, reason: "no", author: "grace" })
+      const batch = Agenda.concat(works(2), keyed(3))
+      const options = { start: (yield* now) + hour, over: "1 hour" } as const
+      const { message, rejected } = yield* Effect.flip(Agenda.scatter(batch, { ...options, atomic: true }))
+      assert.deepStrictEqual(rejected.map(({ reason, slot }) => [slot.index, slot.key, reason._tag]), [
+        [3, "Keyed/1", "Struck"],
+        [4, "Keyed/2", "Struck"]
+      ])
+      assert.include(message, "key \"Keyed/1\" is struck by grace: no")
+      assert.deepStrictEqual(sizes, [], "nothing was sent")
+      yield* empty
+      const report = yield* Agenda.scatter(batch, options)
+      assert.deepStrictEqual(report.struck.map(({ index, key }) => [index, key]), [[3, "Keyed/1"], [4, "Keyed/2"]])
+      assert.deepStrictEqual(sizes, [3])
+      yield* holds(report.scheduled)
+      yield* Docket.restore(Keyed, { where: stopping })
+      assert.strictEqual((yield* Agenda.scatter(batch, { ...options, atomic: true })).scheduled.length, 5)
+      yield* Docket.clear
+    }).pipe(Effect.provide(layer))
+  })
+
+  test("struck items of a scatter that the store fails → struck, not among what is left to repeat", () => {
+    const { answers, layer } = faulty()
+    return Effect.gen(function*() {
+      yield* Docket.strike(Keyed, { where: { n: Strike.greaterThan(500) } })
+      answers.push("away")
+      const partial = yield* Effect.flip(Agenda.scatter(keyed(600), { start: (yield* now) + hour, over: "1 hour" }))
+      assert.deepStrictEqual(partial.struck.map(({ index }) => index), range(600).slice(501).map(({ n }) => n))
+      assert.deepStrictEqual([partial.scheduled.length, partial.failed.length, partial.rest.length], [0, 501, 501])
+      yield* empty
+      const report = yield* Agenda.resume(partial.rest)
+      assert.deepStrictEqual([report.scheduled.length, report.struck.length], [501, 0])
+      yield* holds(report.scheduled)
+      yield* Docket.restore(Keyed, { where: { n: Strike.greaterThan(500) } })
+    }).pipe(Effect.provide(layer))
+  })
+
+  test("struck between the check and the write → an atomic scatter writes nothing and names it, a loose one writes the others", () => {
+    const layer = All.client.pipe(
+      Layer.provideMerge(Agenda.layer),
+      Layer.provideMerge(wrapped((store): StoredDocket => ({
+        ...store,
+        refused: (additions) =>
+          Effect.tap(store.refused(additions), () =>
+            store.strike({
+              task: "Keyed",
+              where: [{ field: "n", operator: "equals", values: [1], bigint: false }],
+              reason: "late",
+              until: undefined
+            }))
+      })))
+    )
+    return Effect.gen(function*() {
+      const options = { start: (yield* now) + hour, over: "1 hour" } as const
+      const { rejected } = yield* Effect.flip(Agenda.scatter(keyed(3), { ...options, atomic: true }))
+      assert.deepStrictEqual(rejected.map(({ reason, slot }) => [slot.index, reason._tag]), [[1, "Struck"]])
+      yield* empty
+      yield* Docket.restore(Keyed, { where: { n: 1 } })
+      const report = yield* Agenda.scatter(keyed(3), options)
+      assert.deepStrictEqual(report.struck.map(({ index }) => index), [1])
+      yield* holds(report.scheduled)
+      yield* Docket.restore(Keyed, { where: { n: 1 } })
+    }).pipe(Effect.provide(layer))
+  })
+
+  test("a struck item whose key is taken → existing, also one that was in doubt and has run since", () => {
+    const { answers, layer } = faulty()
+    return Effect.gen(function*() {
+      const plan = yield* Agenda.plan(works(2), { start: (yield* now) - hour, over: 1000 })
+      answers.push("lost")
+      const partial = yield* Effect.flip(Agenda.resume(plan))
+      assert.strictEqual(partial.rest.length, 2)
+      yield* Docket.strike(Work)
+      const atomically = Agenda.Agenda.use((agenda) => agenda.write(plan, { atomic: true }))
+      assert.deepStrictEqual((yield* atomically).existing.length, 2)
+      yield* Docket.restore(Work)
+      yield* drain(TaskGroup.make(Work))
+      yield* Docket.strike(Work)
+      const report = yield* Agenda.resume(partial.rest)
+      assert.deepStrictEqual([report.existing.length, report.struck.length], [2, 0])
+      yield* Docket.restore(Work)
+    }).pipe(Effect.provide(Layer.provideMerge(Work.toLayer(({ n }) => Effect.succeed(n)), layer)))
+  })
+
+  test("an item within the cooldown of its task → known before anything is written, as a struck one", () =>
     Effect.gen(function*() {
-      yield* Docket.strike(Keyed, { where: { n: Strike.greaterThan(0) }, reason: "no" })
-      for (const atomic of [false, true]) {
-        const options = { start: (yield* now) + hour, over: "1 hour", atomic } as const
-        const report = yield* Agenda.scatter(Agenda.concat(works(2), keyed(3)), options)
-        assert.deepStrictEqual(report.struck.map(({ index, key }) => [index, key]), [[3, "Keyed/1"], [4, "Keyed/2"]])
-        assert.strictEqual(report.scheduled.length, 3)
-        yield* holds(report.scheduled)
-      }
-      yield* Docket.restore(Keyed, { where: { n: Strike.greaterThan(0) } })
-    }).pipe(Effect.provide(All.client)))
+      yield* Docket.add(Cool, { user: "ada" })
+      yield* drain(TaskGroup.make(Cool))
+      const batch = Agenda.fromIterable(Cool, [{ user: "ada" }, { user: "grace" }])
+      const options = { start: (yield* now) + hour, over: "1 hour" } as const
+      const { rejected } = yield* Effect.flip(Agenda.scatter(batch, { ...options, atomic: true }))
+      assert.deepStrictEqual(rejected.map(({ reason, slot }) => [slot.index, reason._tag]), [[0, "Limited"]])
+      yield* empty
+      const report = yield* Agenda.scatter(batch, options)
+      assert.deepStrictEqual(report.struck.map(({ index }) => index), [0])
+      yield* holds(report.scheduled)
+    }).pipe(Effect.provide(Layer.merge(Agenda.layer, live(Cool, () => Effect.void)))))
 
   test("the store fails in the middle → what was scheduled, what existed, what failed and why, and the rest; resume → the whole plan once", () => {
     const { answers, layer, sizes } = faulty()

@@ -90,7 +90,12 @@ export const operating = ({ pass, test }: Kit): void => {
       assert.deepStrictEqual(yield* explain, { _tag: "NotDue", at: DateTime.makeUnsafe(due) })
       const where = [{ field: "n", operator: "equals", values: [1], bigint: false }] as const
       yield* store.strike({ task: "T", where, reason: "broken", until: undefined })
-      assert.deepStrictEqual(yield* explain, { _tag: "Struck", reason: "broken", until: Option.none() })
+      assert.deepStrictEqual(yield* explain, {
+        _tag: "Struck",
+        reason: "broken",
+        author: Option.none(),
+        until: Option.none()
+      })
       yield* store.restore({ task: "T", where })
       yield* add("before")
       yield* add("k", { onExisting: "replace" })

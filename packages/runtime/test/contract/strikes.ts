@@ -1,11 +1,11 @@
 /**
  * Strikes and pauses.
  */
-import { Docket, Strike, Task, TaskFailure, TaskGroup } from "@effect-docket/dsl"
+import { Docket, DocketError, Strike, Task, TaskFailure, TaskGroup } from "@effect-docket/dsl"
 import { assert } from "@effect/vitest"
 import { DateTime, Effect, Option, Schema } from "effect"
-import { type Kit, live, longLease, now, start, stateOf, stored, Work, Works } from "./kit.ts"
-import { add, addition, attach } from "./seam.ts"
+import { type Kit, live, longLease, noting, now, start, stateOf, stored, Work, Works, wrapped } from "./kit.ts"
+import { add, addition, attach, listen } from "./seam.ts"
 
 class Order extends Task.make("Order", {
   payload: {
@@ -48,6 +48,30 @@ const conditions: ReadonlyArray<{
     where: { amount: Strike.greaterThan(5) },
     struck: [{ amount: 6 }, { amount: 10 }],
     free: [{}, { amount: -6 }]
+  },
+  {
+    name: "<=",
+    where: { amount: Strike.lessThanOrEqualTo(5) },
+    struck: [{}, { amount: -10 }],
+    free: [{ amount: 6 }, { amount: 10 }]
+  },
+  {
+    name: ">=",
+    where: { amount: Strike.greaterThanOrEqualTo(5) },
+    struck: [{}, { amount: 10 }],
+    free: [{ amount: 4 }, { amount: -6 }]
+  },
+  {
+    name: "<= bigint",
+    where: { cents: Strike.lessThanOrEqualTo(10n) },
+    struck: [{}, { cents: 9n }],
+    free: [{ cents: 11n }, { cents: 100n }]
+  },
+  {
+    name: ">= text",
+    where: { region: Strike.greaterThanOrEqualTo("eu") },
+    struck: [{}, { region: "us" }],
+    free: [{ region: "asia" }, { region: "EU" }]
   },
   { name: "< text", where: { region: Strike.lessThan("f") }, struck: [{}, { region: "F" }], free: [{ region: "f" }] },
   {
@@ -142,7 +166,13 @@ export const strikes = ({ drain, isLive, pass, test }: Kit): void => {
     Effect.gen(function*() {
       const store = yield* stored
       for (
-        const [operator, values] of [["greaterThan", ["9"]], ["lessThan", ["99"]], ["between", ["9", "99"]]] as const
+        const [operator, values] of [
+          ["greaterThan", ["9"]],
+          ["greaterThanOrEqualTo", ["9"]],
+          ["lessThan", ["99"]],
+          ["lessThanOrEqualTo", ["99"]],
+          ["between", ["9", "99"]]
+        ] as const
       ) {
         const where = [{ field: "cents", operator, values, bigint: true }]
         yield* store.strike({ task: "T", where, reason: "", until: undefined })
@@ -176,6 +206,93 @@ export const strikes = ({ drain, isLive, pass, test }: Kit): void => {
       yield* Docket.clear
     }).pipe(Effect.provide(Work.client)))
 
+  test("reason and author are kept, and shown to whoever meets the strike", () => {
+    const handed = { reason: "broken", author: "grace" }
+    const failureOf = (error: unknown) =>
+      error instanceof TaskFailure.TaskFailure && error.reason._tag === "Struck"
+        ? { reason: error.reason.reason, author: error.reason.author }
+        : error
+    return Effect.gen(function*() {
+      const store = yield* stored
+      const ready = yield* Docket.add(Work, { n: 1 }, { key: "ready" })
+      yield* Docket.add(Work, { n: 2 }, { key: "later", after: longLease })
+      const finished = yield* listen("ready")
+      yield* Docket.strike(Work, handed)
+      // when it is added, and in the answer of the seam
+      const struck = yield* Docket.add(Work, { n: 3 })
+      assert.strictEqual(struck.disposition, "Struck")
+      const failure = yield* Effect.flip(struck.await)
+      assert.deepStrictEqual<unknown>(failureOf(failure), handed)
+      assert.include(String(failure), "it is struck by grace: broken")
+      const [answer] = yield* store.add([addition("seam", { task: "Work", payload: "{\"n\":1}" })], { atomic: true })
+      assert.deepStrictEqual({ reason: answer!.reason, author: answer!.author }, handed)
+      // when it is claimed: the event, who waits, who looks later
+      assert.deepStrictEqual(yield* (yield* attach({ tasks: new Map([["Work", 1]]) })).claim(), [])
+      const { event } = yield* finished("Finished")
+      assert.deepStrictEqual<unknown>(event._tag === "Finished" && event.outcome, { _tag: "Struck", ...handed })
+      assert.deepStrictEqual<unknown>(failureOf(yield* Effect.flip(ready.await)), handed)
+      assert.strictEqual((yield* store.get("ready"))!.payload, "", "it is not told as a payload")
+      // a process that opens the docket now
+      assert.deepStrictEqual<unknown>(
+        yield* Effect.provide(Docket.explain("later"), wrapped((store) => store)),
+        { _tag: "Struck", reason: "broken", author: Option.some("grace"), until: Option.none() }
+      )
+      yield* Docket.clear
+    }).pipe(Effect.provide(noting([])))
+  })
+
+  test("struck by nobody in particular → no author, also of a strike that was stored before there were any", () =>
+    Effect.gen(function*() {
+      const store = yield* stored
+      yield* add("k", { due: { after: longLease } })
+      for (const author of [undefined, ""]) {
+        yield* Docket.strike(Work, { reason: "r", author })
+        const failure = yield* Effect.flip((yield* Docket.add(Work, { n: 1 })).await)
+        assert.include(String(failure), "it is struck: r")
+      }
+      yield* store.strike({ task: "T", where: [], reason: "r", until: undefined })
+      const due = (yield* now) + longLease
+      assert.deepStrictEqual(yield* add("new", { due: { at: due } }), {
+        disposition: "Struck",
+        generation: 0,
+        due,
+        reason: "r"
+      })
+      assert.deepStrictEqual(yield* store.explain("k"), {
+        _tag: "Struck",
+        reason: "r",
+        author: Option.none(),
+        until: Option.none()
+      })
+      yield* Docket.clear
+    }).pipe(Effect.provide(Work.client)))
+
+  test("what would be refused → told without a write; a key that is taken is not; all or nothing fails with the first", () =>
+    Effect.gen(function*() {
+      const store = yield* stored
+      const of = (n: number, key = `k${n}`) => addition(key, { payload: `{"n":${n}}` })
+      assert.deepStrictEqual(yield* store.refused([]), [])
+      assert.deepStrictEqual(yield* store.refused([of(1), of(2)]), [undefined, undefined])
+      yield* store.add([of(1, "taken")], { atomic: true })
+      const where = [{ field: "n", operator: "equals", values: [1], bigint: false }] as const
+      yield* store.strike({ task: "T", where, reason: "r", author: "a", until: undefined })
+      const refusal = { _tag: "Struck", reason: "r", author: "a" } as const
+      assert.deepStrictEqual(
+        yield* store.refused([of(0), of(1), of(1, "taken"), { ...of(1, "taken"), onExisting: "replace" }, of(2)]),
+        [undefined, refusal, undefined, refusal, undefined]
+      )
+      const many = Array.from({ length: 1001 }, (_, i) => of(i % 2, `many${i}`))
+      assert.strictEqual((yield* store.refused(many)).filter((one) => one !== undefined).length, 500)
+      for (const additions of [[of(0), of(1), of(1, "other")], [of(1)]]) {
+        const { reason } = yield* Effect.flip(store.add(additions, { atomic: true, onRefused: "fail" }))
+        assert.deepStrictEqual({ ...reason }, { ...new DocketError.Struck({ key: "k1", reason: "r", author: "a" }) })
+      }
+      assert.strictEqual(yield* stateOf("k0"), undefined, "nothing was written")
+      const added = yield* store.add([of(0), of(2), of(1, "taken")], { atomic: true, onRefused: "fail" })
+      assert.deepStrictEqual(added.map(({ disposition }) => disposition), ["Added", "Added", "Existing"])
+      assert.strictEqual(yield* Docket.clear, 3)
+    }))
+
   test("strike with an end → ends by itself; its reason and end are shown", () =>
     Effect.gen(function*() {
       yield* Docket.add(Work, { n: 1 }, { key: "k", after: longLease })
@@ -185,6 +302,7 @@ export const strikes = ({ drain, isLive, pass, test }: Kit): void => {
         assert.deepStrictEqual(yield* Docket.explain("k"), {
           _tag: "Struck",
           reason: "until soon",
+          author: Option.none(),
           until: Option.some(until)
         })
       }
@@ -215,6 +333,24 @@ export const strikes = ({ drain, isLive, pass, test }: Kit): void => {
       assert.deepStrictEqual(claims.map((claim) => claim.key), ["k1"])
       assert.deepStrictEqual([yield* stateOf("k0"), yield* stateOf("k2")], ["Skipped", "Skipped"])
     }), { running: 1 })
+
+  test("a worker that was there, and heard nothing of the strike, sees it before its next claim", () =>
+    Effect.gen(function*() {
+      const store = yield* stored
+      const worker = yield* attach()
+      yield* add("first")
+      yield* worker.complete(yield* worker.claimOne)
+      yield* add("second")
+      yield* Effect.provide(
+        Effect.flatMap(stored, (other) => other.strike({ task: "T", where: [], reason: "r", until: undefined })),
+        wrapped((store) => store)
+      )
+      assert.deepStrictEqual(yield* worker.claim(), [])
+      assert.strictEqual(yield* stateOf("second"), "Skipped")
+      yield* store.restore({ task: "T", where: [] })
+      yield* add("third")
+      yield* worker.complete(yield* worker.claimOne)
+    }))
 
   test("a running run is not touched by a strike; its retry is skipped", () =>
     Effect.gen(function*() {

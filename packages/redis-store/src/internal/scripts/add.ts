@@ -2,20 +2,24 @@
  * Adds runs.
  *
  * KEYS: the prelude's, the groups of the additions, then `done:<key>` for each addition that redrives.
- * ARGV: the prelude's; number of kinds, and per kind: group, task, onExisting, priority, retention of successes, of failures,
- * flags (4: the payloads begin with gates), debounce (or nothing: how long, at most how long, whether the first payload
- * counts); number of rows of additions that differ in key and payload only, and per row: how many, kind, due (`at` and a
- * time, or `in` and a delay), trace, generation to redrive (or nothing); then key and payload of each addition.
+ * ARGV: the prelude's; `write`, `whole` (nothing is written if a strike or a cooldown refuses one), or `ask` (nothing is
+ * written, and all that would be refused are named); number of kinds, and per kind: group, task, onExisting, priority,
+ * retention of successes, of failures, flags (4: the payloads begin with gates), debounce (or nothing: how long, at most how
+ * long, whether the first payload counts); number of rows of additions that differ in key and payload only, and per row: how
+ * many, kind, due (`at` and a time, or `in` and a delay), trace, generation to redrive (or nothing); then key and payload of
+ * each addition.
  * States: none, scheduled, ready, held, running (replaced) → scheduled, ready, held. An addition may join a pending run
  * instead, or be ignored.
  * Reply: `taken` and the key that refuses it all; `elsewhere` and the group of a run that is to be replaced, which was not
- * named; or one text, then the reasons of those struck and the keys of those that were joined. The text has a disposition,
- * how many in a row it is true of, the generation of the first of them, those of the others following it one by one, and
- * when they are due.
+ * named; `refused`, then of each that is its number, the disposition, reason and author (or nothing); or one text, then
+ * reason and author (or nothing) of those struck and the keys of those that were joined. The text has a disposition, how many
+ * in a row it is true of, the generation of the first of them, those of the others following it one by one, and when they are
+ * due.
  */
 import { prelude, strikes } from "./prelude.ts"
 
 export const add = `${prelude}${strikes}
+local mode = arg()
 local kinds = {}
 local wary, settles = false, false
 for i = 1, tonumber(arg()) do
@@ -39,6 +43,37 @@ end
 local keys, n = {}, 0
 for i = at + 1, #ARGV, 2 do n = n + 1; keys[n] = ARGV[i] end
 load(keys)
+
+local ADDED, EXISTING, REPLACED, STOPPED, COOLING, JOINED_FIRST, JOINED_LAST = 1, 2, 3, 4, 5, 6, 7
+-- as addOne below decides: a key that is taken is not refused
+if mode ~= 'write' then
+  local before, refused, i = {}, { 'refused' }, 0
+  for _, row in ipairs(rows) do
+    for _ = 1, row.n do
+      i = i + 1
+      local key, payload = keys[i], ARGV[at + i * 2]
+      local gates, stop
+      if row.kind.flags >= 4 then
+        gates, stop = gatesAt(payload, 1)
+        payload = sub(payload, stop)
+      end
+      if row.kind.onExisting == 'replace' or not (cache[key] or before[key]) then
+        local strike = struck and struck(row.kind.task, payload)
+        local cools = gates and row.redrive == '' and gate().isCooling(gates)
+        if strike or cools then
+          local about = strike or {}
+          refused[#refused + 1] = str(i)
+          refused[#refused + 1] = str(strike and STOPPED or COOLING)
+          refused[#refused + 1] = about.reason or ''
+          refused[#refused + 1] = about.author or ''
+        else
+          before[key] = true
+        end
+      end
+    end
+  end
+  if mode == 'ask' or #refused > 1 then return refused end
+end
 
 if wary then
   local before, i = {}, 0
@@ -71,7 +106,6 @@ if settles then
   end
 end
 
-local ADDED, EXISTING, REPLACED, STOPPED, COOLING, JOINED_FIRST, JOINED_LAST = 1, 2, 3, 4, 5, 6, 7
 local answers, reasons = {}, {}
 local i, redrives = 0, 0
 local function answer(disposition, n, generation, due)
@@ -111,6 +145,7 @@ local function addOne(row, key, payload)
   local strike = struck and struck(kind.task, payload)
   if strike then
     reasons[#reasons + 1] = strike.reason
+    reasons[#reasons + 1] = strike.author or ''
     return answer(STOPPED, 1, 0, due)
   end
   if gates and row.redrive == '' and gate().isCooling(gates) then return answer(COOLING, 1, 0, due) end

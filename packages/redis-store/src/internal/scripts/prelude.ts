@@ -270,7 +270,8 @@ local function flush()
   if token ~= firstToken then redis.call('HSET', META, 'token', token) end
 end
 
--- The outcome of a run in one piece: numbers and lengths, then what they measure. It begins with the state.
+-- The outcome of a run in one piece: numbers and lengths, then what they measure. It begins with the state. One that was
+-- struck has who struck it where one that failed has its payload.
 local function outcomeOf(r, state, tag, text, payload)
   return pack(DONE, state, tag, r.settled, r.generation, now, r.attempt, r.due, #r.gid, #text) .. r.gid .. text .. payload
 end
@@ -278,13 +279,13 @@ end
 local tags = { [EXIT] = 'Exit', [STRUCK] = 'Struck', [NONE] = 'Cancelled', [LIMITED] = 'Limited' }
 
 -- Settles a run: its record goes, its outcome stays for its retention.
-local function settle(r, key, done, state, tag, text)
+local function settle(r, key, done, state, tag, text, author)
   take(r, key)
   remove(key)
   if hasNote(r) then dropNote(key) end
   local keep = state == FAILED and r.keepF or r.keepS
   if keep > 0 then
-    redis.call('SET', done, outcomeOf(r, state, tag, text, state == FAILED and r.payload or ''), 'PX', keep)
+    redis.call('SET', done, outcomeOf(r, state, tag, text, state == FAILED and r.payload or author or ''), 'PX', keep)
     local g = groups[r.gid]
     if state == FAILED then
       redis.call('ZADD', g.failed, now, key)
@@ -293,7 +294,7 @@ local function settle(r, key, done, state, tag, text)
   else
     redis.call('DEL', done)
   end
-  publish(r.gid, key, r.generation, 'Finished', tags[tag], text)
+  publish(r.gid, key, r.generation, 'Finished', tags[tag], text, author or '')
 end
 `
 
@@ -336,7 +337,10 @@ if redis.call('EXISTS', STRIKES) == 1 then
     if op == 'not' then return not same(value, values[1]) end
     if op == 'greaterThan' then return less(values[1], value, c.bigint) end
     if op == 'lessThan' then return less(value, values[1], c.bigint) end
-    return comparable(value, values[1], c.bigint) and not less(value, values[1], c.bigint) and not less(values[2], value, c.bigint)
+    if not comparable(value, values[1], c.bigint) then return false end
+    if op == 'greaterThanOrEqualTo' then return not less(value, values[1], c.bigint) end
+    if op == 'lessThanOrEqualTo' then return not less(values[1], value, c.bigint) end
+    return not less(value, values[1], c.bigint) and not less(values[2], value, c.bigint)
   end
   local all = redis.call('HVALS', STRIKES)
   for i = 1, #all do all[i] = cjson.decode(all[i]) end

@@ -149,12 +149,13 @@ end
 /**
  * The strike that stops a payload of a task now.
  *
- * KEYS: the prelude's. ARGV: the prelude's; task, payload. Reply: nothing; or its reason, and when it ends (or nothing).
+ * KEYS: the prelude's. ARGV: the prelude's; task, payload. Reply: nothing; or its reason, its author (or nothing), and
+ * when it ends (or nothing).
  */
 export const strikeOf = `${prelude}${strikes}
 local task, payload = arg(), arg()
 local strike = struck and struck(task, payload)
 if not strike then return {} end
 local ends = strike['until']
-return { strike.reason, type(ends) == 'number' and str(ends) or '' }
+return { strike.reason, strike.author or '', type(ends) == 'number' and str(ends) or '' }
 `

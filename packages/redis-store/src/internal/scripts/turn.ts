@@ -11,7 +11,7 @@
  * Reply: now; next time to do something; a letter per settlement; remarks; then key and record of each claim.
  *
  * A remark is three texts. The number of a claim, what its earlier attempts failed with, and its trace; the number, `Skipped`
- * and the reason, or `Abandoned` and nothing: a claim that is to be settled at once, since that needs a key that was not
+ * and a row of the reason and the author (or nothing), or `Abandoned` and nothing: a claim that is to be settled at once, since that needs a key that was not
  * named; the number, `Dropped` and nothing: a claim that is not to run; or 0, `Elsewhere`, and a group that was not named and
  * has runs that a gate has room for again.
  */
@@ -137,7 +137,7 @@ end
 
 for i = plain + 1, n do
   local key, done, held, change = keys[i], KEYS[extra + i], tonumber(arg()), arg()
-  local exit, after, failures, reason, successor
+  local exit, after, failures, reason, author, successor
   if change == 'Completed' or change == 'Failed' then
     exit = arg()
     if arg() == '1' then successor = { due = arg(), payload = arg(), gid = arg(), gates = arg() } end
@@ -147,6 +147,7 @@ for i = plain + 1, n do
     after = tonumber(arg())
   elseif change == 'Skipped' or change == 'Dropped' or change == 'Abandoned' then
     reason = arg()
+    if change == 'Skipped' then reason, author = textAt(reason, 1), textAt(reason, 2) end
   end
   local v = cache[key]
   local r = v and decode(v)
@@ -163,7 +164,7 @@ for i = plain + 1, n do
     if exit and not failures then
       finish(r, key, done, change == 'Failed' and FAILED or COMPLETED, exit, successor)
     elseif change == 'Skipped' then
-      settle(r, key, done, SKIPPED, STRUCK, reason)
+      settle(r, key, done, SKIPPED, STRUCK, reason, author)
     elseif change == 'Dropped' then
       settle(r, key, done, SKIPPED, LIMITED, reason)
     elseif change == 'Cancelled' or cancelling(r) then
@@ -335,7 +336,7 @@ while claims < capacity do
     g.x = g.x + 1
     if rooms[g.lane] then rooms[g.lane] = rooms[g.lane] - 1 end
     if strike then
-      remarks[#remarks + 1] = texts(claims, 'Skipped', strike.reason)
+      remarks[#remarks + 1] = texts(claims, 'Skipped', texts(strike.reason, strike.author or ''))
     elseif flags % 2 == 1 then
       remarks[#remarks + 1] = texts(claims, 'Abandoned', '')
     elseif verdict == 'dropped' then

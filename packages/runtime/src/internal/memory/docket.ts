@@ -7,15 +7,16 @@
 import type { Docket } from "@effect-docket/dsl"
 import type * as Clock from "effect/Clock"
 import * as Result from "effect/Result"
-import type { Claim, Fence, Outlook, Renewed, Settled, Settlement, TurnReply, TurnRequest } from "../../DocketStore.ts"
+import type { Change, Claim, Fence, Outlook, Renewed, Settled, Settlement, TurnReply, TurnRequest } from "../../DocketStore.ts"
 import { isAllowed, isSettled, type Stored, type Transition } from "../transitions.ts"
 import { Gates } from "./gates.ts"
 import { Groups } from "./groups.ts"
 import { Heap } from "./heap.ts"
 import { Observers } from "./observers.ts"
+import type { Part } from "./part.ts"
 import { Deadlines, Run } from "./run.ts"
 import type { Session } from "./session.ts"
-import { Strikes } from "./strikes.ts"
+import { Strikes, struckBy } from "./strikes.ts"
 import * as views from "./views.ts"
 
 // Most runs that one call promotes, takes over or forgets. A thousand take about a millisecond, so that 50,000 runs due
@@ -40,6 +41,8 @@ export class MemoryDocket {
   readonly #schedule = new Heap<Run>(isDueBefore)
   readonly #leases = new Deadlines()
   readonly #retentions = new Deadlines()
+  /** Parts of flows whose patience ends. */
+  readonly #patience = new Heap<Part>((a, b) => a.thread.deadline! < b.thread.deadline!)
   readonly observers = new Observers()
   readonly groups = new Groups(this.observers)
   readonly strikes = new Strikes()
@@ -83,6 +86,10 @@ export class MemoryDocket {
 
   #addOne(addition: Docket.EncodedAddition, now: number): Docket.EncodedAdded {
     const known = this.#runs.get(addition.key)
+    const parent = addition.thread?.parent
+    if (parent !== undefined && !this.#mayJoin(parent, addition.onExisting === "replace")) {
+      return { disposition: "Existing", generation: 0, due: now }
+    }
     const asked = this.#due(addition.due, now)
     const debounce = addition.redrive === undefined ? addition.gates?.debounce : undefined
     const due = debounce === undefined ? asked : Math.max(asked, now + debounce.for)
@@ -90,16 +97,19 @@ export class MemoryDocket {
     // who asks for it replaces the run instead
     const joins = joined !== undefined && (joined.run !== known || addition.onExisting !== "replace")
     if (known !== undefined && !(joins && joined.run === known)) {
+      // a member of an earlier generation makes room
+      const keeps = parent === undefined
+        ? addition.onExisting !== "replace"
+        : known.part?.parent?.generation === parent.generation
       const taken = addition.redrive === undefined
-        ? !isSettled(known.state) && addition.onExisting !== "replace"
+        ? !isSettled(known.state) && keeps
         : known.generation !== addition.redrive || !isSettled(known.state)
       if (taken) return { disposition: "Existing", generation: known.generation, due: known.due }
     }
-    const strike = this.strikes.find(addition.task, addition.payload, now)
-    if (strike !== undefined) return { disposition: "Struck", generation: 0, due, reason: strike.reason }
-    const { gates } = addition
-    const isPlain = gates === undefined || addition.redrive !== undefined
-    if (!isPlain && this.#gates.isCooling(gates.cooldown, now)) return { disposition: "Limited", generation: 0, due }
+    const refusal = this.#refusal(addition, now)
+    if (refusal?._tag === "Struck") return { disposition: "Struck", generation: 0, due, ...struckBy(refusal) }
+    if (refusal !== undefined) return { disposition: "Limited", generation: 0, due }
+    const isPlain = addition.gates === undefined || addition.redrive !== undefined
     const replaces = known !== undefined && !isSettled(known.state)
     if (joins) return this.#join(joined.run, addition, Math.max(asked, joined.due), now)
     if (known !== undefined) {
@@ -110,6 +120,13 @@ export class MemoryDocket {
     const run = new Run(addition, this.groups.of(addition.task, addition.version, addition.lane), ++this.#sequence, due)
     run.state = replaces ? known.state : "None"
     this.#runs.set(addition.key, run)
+    if (run.part !== undefined) {
+      if (known?.part !== undefined) {
+        this.#expect(known.part, undefined)
+        if (addition.redrive !== undefined) run.part.gathered = known.part.gathered
+      }
+      this.#expect(run.part, run.part.thread.deadline)
+    }
     if (!isPlain) this.#gates.settle(run, now)
     if (replaces) {
       this.groups.left(known.group)
@@ -117,6 +134,32 @@ export class MemoryDocket {
     }
     this.#place(run, replaces ? "replace" : "add", due, now, !replaces)
     return { disposition: replaces ? "Replaced" : "Added", generation: run.generation, due }
+  }
+
+  /** What would refuse these additions now. A key that is taken is not refused. */
+  refused(additions: ReadonlyArray<Docket.EncodedAddition>): ReadonlyArray<Docket.EncodedRefusal | undefined> {
+    const now = this.now
+    const before = new Set<string>()
+    return additions.map((addition) => {
+      const { key, onExisting } = addition
+      const run = this.#runs.get(key)
+      const isTaken = before.has(key) || (run !== undefined && !isSettled(run.state))
+      const refusal = isTaken && onExisting !== "replace" ? undefined : this.#refusal(addition, now)
+      if (refusal === undefined) before.add(key)
+      return refusal
+    })
+  }
+
+  #refusal(
+    { gates, payload, redrive, task, thread }: Docket.EncodedAddition,
+    now: number
+  ): Docket.EncodedRefusal | undefined {
+    // a gather has to hear of each of its members
+    if (thread?.parent !== undefined) return undefined
+    const strike = this.strikes.find(task, payload, now)
+    if (strike !== undefined) return { _tag: "Struck", ...struckBy(strike) }
+    const cools = redrive === undefined && this.#gates.isCooling(gates?.cooldown, now)
+    return cools ? { _tag: "Limited", by: "cooldown" } : undefined
   }
 
   /** A running run is replaced: its claim keeps its slot until it is settled, or its lease is over. */
@@ -154,13 +197,16 @@ export class MemoryDocket {
   cancel(key: string): boolean {
     const run = this.#runs.get(key)
     if (run === undefined || isSettled(run.state)) return false
+    const { part } = run
+    if (part?.thread.onCancel === "ignore") return true
     if (run.state === "Running") {
       run.cancelling = true
       this.groups.requestCancel(run.worker!, run.token!)
       return true
     }
     const now = this.now
-    this.#settle(run, "cancel", "Cancelled", { _tag: "Cancelled" }, now)
+    if (part?.thread.onCancel === "interpret") this.#interpret(part, { _tag: "Cancelled" }, now)
+    else this.#settle(run, "cancel", "Cancelled", { _tag: "Cancelled" }, now)
     this.#admit(now)
     return true
   }
@@ -174,6 +220,7 @@ export class MemoryDocket {
       this.#gates.settled(run)
       this.#move(run, "clear", "None")
       this.#runs.delete(run.key)
+      if (run.part !== undefined) this.#leaveFlow(run.part, { _tag: "Gone" }, now)
       this.observers.publish(run, { _tag: "Finished", at: now, outcome: { _tag: "Gone" } })
       this.observers.tell(run.key, Infinity, { _tag: "Gone" })
       this.groups.left(run.group)
@@ -206,6 +253,17 @@ export class MemoryDocket {
       return () => {}
     }
     return this.observers.wait(key, generation, resume)
+  }
+
+  /** How the members of a gather have ended. */
+  members(
+    key: string,
+    gather: string,
+    from: number,
+    to: number
+  ): ReadonlyArray<Docket.EncodedMember | undefined> {
+    const gathered = this.#runs.get(key)?.part?.gathered?.get(gather)
+    return Array.from({ length: Math.max(0, to - from) }, (_, n) => gathered?.members.get(from + n))
   }
 
   explain(key: string): Docket.Explanation {
@@ -268,7 +326,7 @@ export class MemoryDocket {
       if (except === undefined || !except.has(group.task)) pending += group.pending
     }
     session.isWatching = pending + running > 0
-    const nextDue = Math.min(this.#schedule.first?.due ?? Infinity, this.#gates.lookAt)
+    const nextDue = Math.min(this.#schedule.first?.due ?? Infinity, this.#patienceEnds, this.#gates.lookAt)
     return { pending, running, nextDue: nextDue === Infinity ? undefined : nextDue }
   }
 
@@ -285,6 +343,7 @@ export class MemoryDocket {
     this.#advance(this.now)
     this.#wakeAt = Math.min(
       this.#schedule.first?.due ?? Infinity,
+      this.#patienceEnds,
       this.#leases.earliest,
       this.#retentions.earliest,
       this.#gates.lookAt
@@ -314,6 +373,12 @@ export class MemoryDocket {
       if (run === undefined || run.due > now) break
       this.#take(run)
       this.#ready(run, "due", now)
+    }
+    for (let n = 0; n < batch && this.#patienceEnds <= now; n++) {
+      const part = this.#patience.first!
+      this.#patience.remove(part)
+      // who runs it has a clock, and what it does then comes back here
+      if (part.run.state !== "Running") this.#interpret(part, { _tag: "Expired" }, now)
     }
     this.#leases.forEachEnded(now, batch, (run) => this.#takeOver(run, now))
     this.#retentions.forEachEnded(now, batch, (run) => this.#forget(run))
@@ -346,8 +411,8 @@ export class MemoryDocket {
         break
       }
       claims.push(claim)
-      const { lane } = first.group
-      if (room !== undefined) room.set(lane, room.get(lane)! - 1)
+      const { isBetween, lane } = first.group
+      if (room !== undefined && !isBetween) room.set(lane, room.get(lane)! - 1)
     }
     return claims
   }
@@ -355,13 +420,17 @@ export class MemoryDocket {
   #claimOne(run: Run, session: Session, now: number): Claim | undefined {
     const { group } = run
     const strike = this.strikes.find(group.task, run.payload, now)
-    if (strike !== undefined) {
-      this.#settle(run, "skip", "Skipped", { _tag: "Struck", reason: strike.reason }, now)
+    const { part } = run
+    if (strike !== undefined && part === undefined) {
+      this.#settle(run, "skip", "Skipped", { _tag: "Struck", ...struckBy(strike) }, now)
       return undefined
     }
+    // in a flow it is a failure of the step, and what becomes of that is said by the flow
+    if (strike !== undefined && !group.isBetween) part!.stopped = { _tag: "Struck", ...struckBy(strike) }
     const limits = session.options.gates?.get(group.task)
-    const refusing = run.gates === undefined ? undefined : this.#gates.refusing(run, limits, now)
-    const isDropped = refusing?.kind === "rateLimit" && limits?.rateLimit?.drops === true
+    const isStopped = part?.stopped !== undefined
+    const refusing = run.gates === undefined || isStopped ? undefined : this.#gates.refusing(run, limits, now)
+    const isDropped = isStopped || refusing?.kind === "rateLimit" && limits?.rateLimit?.drops === true
     this.#take(run)
     if (refusing !== undefined && !isDropped) {
       this.#gates.hold(run, refusing)
@@ -377,8 +446,9 @@ export class MemoryDocket {
     run.startedAt = now
     run.progress = undefined
     this.#lease(run, session, now)
-    if (this.observers.isListening) {
+    if (this.observers.isListening && !group.isBetween) {
       this.observers.publish(run, { _tag: "Started", at: now, attempt: run.attempt, worker: run.worker })
+      if (run.attempt === 1) this.#publishStep(part, "Started", now)
     }
     const claim: Claim = {
       key: run.key,
@@ -394,6 +464,14 @@ export class MemoryDocket {
       startedAt: now,
       trace: run.trace
     }
+    if (part !== undefined) {
+      const { exit, parent, stopped, thread } = part
+      return {
+        ...claim,
+        thread: { ...thread, parent, between: group.isBetween, gathered: part.counts, exit, stopped },
+        ...isDropped && !isStopped && { droppedBy: "rateLimit" }
+      }
+    }
     return isDropped ? { ...claim, droppedBy: "rateLimit" } : claim
   }
 
@@ -408,14 +486,14 @@ export class MemoryDocket {
       this.#free(settlement.token)
       return this.#runs.get(settlement.key)?.settledToken === settlement.token ? "Duplicate" : "Lost"
     }
-    const { change, successor } = settlement
+    const { change } = settlement
     run.settledToken = run.token
     switch (change._tag) {
       case "Completed":
-        this.#finish(run, "complete", "Completed", change.exit, successor, now)
+        this.#finish(run, "complete", "Completed", settlement, change.exit, now)
         return "Applied"
       case "Failed":
-        this.#finish(run, "fail", "Failed", change.exit, successor, now)
+        this.#finish(run, "fail", "Failed", settlement, change.exit, now)
         return "Applied"
       case "Cancelled":
         this.#settle(run, "abort", "Cancelled", { _tag: "Cancelled" }, now)
@@ -425,8 +503,12 @@ export class MemoryDocket {
       this.#settle(run, "drop", "Skipped", { _tag: "Limited", by: change.by }, now)
       return "Applied"
     }
+    if (change._tag === "Continue" || change._tag === "HandOver") {
+      this.#continue(run.part!, change, settlement.members ?? [], now)
+      return "Applied"
+    }
     if (run.cancelling) {
-      this.#settle(run, "abort", "Cancelled", { _tag: "Cancelled" }, now)
+      this.#abort(run, "abort", now)
       return "Applied"
     }
     this.#take(run)
@@ -457,8 +539,8 @@ export class MemoryDocket {
     run: Run,
     transition: "complete" | "fail",
     to: "Completed" | "Failed",
+    { successor }: Settlement,
     exit: string,
-    successor: Settlement["successor"],
     now: number
   ): void {
     if (successor === undefined || run.cancelling) {
@@ -479,6 +561,136 @@ export class MemoryDocket {
     if (successor.gates !== undefined) run.gates = successor.gates
     run.group = this.groups.of(run.group.task, successor.version, run.group.lane)
     this.#place(run, "perpetuate", this.#due(successor.due, now), now, true)
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // flows
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Whether a member is to be added: its gather does not know how it ended. One that is tried again is forgotten. */
+  #mayJoin({ gather, generation, index, key }: Docket.EncodedParent, again: boolean): boolean {
+    const part = this.#runs.get(key)?.part
+    if (part === undefined || part.run.generation !== generation) return false
+    const gathered = part.gathered?.get(gather)
+    if (again) gathered?.forget(index)
+    return gathered?.members.has(index) !== true
+  }
+
+  #continue(
+    part: Part,
+    change: Extract<Change, { readonly _tag: "Continue" | "HandOver" }>,
+    members: ReadonlyArray<Docket.EncodedAddition>,
+    now: number
+  ): void {
+    const { run } = part
+    if (run.cancelling && (change._tag === "HandOver" ? part.thread : change.thread).onCancel !== "ignore") {
+      if (change._tag === "Continue") part.thread = change.thread
+      this.#abort(run, "abort", now)
+      return
+    }
+    this.#take(run)
+    run.cancelling = false
+    run.token = undefined
+    run.progress = undefined
+    run.attempt = 0
+    run.lost = 0
+    run.failures = undefined
+    if (change._tag === "HandOver") {
+      part.exit = change.exit
+      part.stopped = change.expired ? { _tag: "Expired" } : part.stopped
+      this.#enterBetween(part)
+      this.#ready(run, "continue", now)
+      return
+    }
+    if (part.thread.step !== change.thread.step) this.#publishStep(part, "Ended", now)
+    part.thread = change.thread
+    part.exit = undefined
+    part.stopped = undefined
+    if (change.forget !== undefined) part.forget(change.forget)
+    this.#expect(part, change.thread.deadline)
+    for (const member of members) this.#addOne(member, now)
+    const { to } = change
+    if (to._tag !== "Step") {
+      this.#enterBetween(part)
+      if (to._tag === "Between") return this.#place(run, "continue", this.#due(to.due, now), now, false)
+      part.waitsFor = to.gather
+      part.last = to.gather.id
+      if (change.thread.step !== undefined) this.#publishStep(part, "Started", now)
+      if (part.isGathered) {
+        part.waitsFor = undefined
+        return this.#ready(run, "continue", now)
+      }
+      this.#move(run, "continue", "Held")
+      run.group.held++
+      return
+    }
+    run.group = this.groups.of(to.task, to.version, to.lane)
+    run.priority = to.priority
+    run.payload = to.payload
+    run.gates = to.gates
+    this.#place(run, "continue", this.#due(to.due, now), now, true)
+  }
+
+  /** It waits for an interpreter, and passes no gate. */
+  #enterBetween({ run, thread }: Part): void {
+    run.group = this.groups.of(thread.flow, thread.version, "")
+    run.gates = undefined
+    run.priority = 0
+  }
+
+  /** Hands a run to an interpreter, whatever it waits for. */
+  #interpret(part: Part, stopped: Part["stopped"], now: number): void {
+    const { run } = part
+    this.#take(run)
+    this.#gates.settled(run)
+    part.waitsFor = undefined
+    part.stopped = stopped
+    run.cancelling = false
+    run.token = undefined
+    run.progress = undefined
+    run.heldIn = undefined
+    this.#enterBetween(part)
+    this.#ready(run, "interpret", now)
+  }
+
+  /** Ends a running run that somebody cancelled, or leaves that to its interpreter. */
+  #abort(run: Run, transition: "abort" | "takeOver", now: number): void {
+    if (run.part?.thread.onCancel === "interpret") this.#interpret(run.part, { _tag: "Cancelled" }, now)
+    else this.#settle(run, transition, "Cancelled", { _tag: "Cancelled" }, now)
+  }
+
+  /** Hears how a member of a gather ended. What comes for another generation, or a second time, is too late. */
+  #report({ gather, generation, index, key }: Docket.EncodedParent, member: Docket.EncodedMember, now: number): void {
+    const part = this.#runs.get(key)?.part
+    if (part === undefined || part.run.generation !== generation || isSettled(part.run.state)) return
+    if (!part.of(gather).add(index, member) || part.waitsFor?.id !== gather || !part.isGathered) return
+    this.#take(part.run)
+    part.waitsFor = undefined
+    this.#ready(part.run, "gather", now)
+  }
+
+  /** A run of a flow has ended. */
+  #leaveFlow(part: Part, member: Docket.EncodedMember, now: number): void {
+    this.#expect(part, undefined)
+    if (part.parent !== undefined) this.#report(part.parent, member, now)
+  }
+
+  #expect(part: Part, deadline: number | undefined): void {
+    if (part.heapIndex !== -1) this.#patience.remove(part)
+    if (deadline === undefined) return
+    this.#patience.add(part)
+    this.#arm(deadline)
+  }
+
+  get #patienceEnds(): number {
+    return this.#patience.first?.thread.deadline ?? Infinity
+  }
+
+  #publishStep(part: Part | undefined, state: "Started" | "Ended", at: number): void {
+    const step = part?.thread.step
+    if (step !== undefined && this.observers.isListening) {
+      this.observers.publish(part!.run, { _tag: "Step", at, step, state })
+    }
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -510,7 +722,7 @@ export class MemoryDocket {
       if (run.gates !== undefined) this.#gates.leftRunning(run)
     } else if (run.state === "Held") {
       group.held--
-      this.#gates.leftHeld(run)
+      if (run.heldIn !== undefined) this.#gates.leftHeld(run)
     } else if (run.state === "Failed") group.failed.delete(run)
   }
 
@@ -544,9 +756,10 @@ export class MemoryDocket {
 
   #takeOver(run: Run, now: number): void {
     if (this.#free(run.token)) return
-    if (run.cancelling) {
-      this.#settle(run, "takeOver", "Cancelled", { _tag: "Cancelled" }, now)
-      return
+    if (run.cancelling) return this.#abort(run, "takeOver", now)
+    const { part } = run
+    if (part?.thread.deadline !== undefined && part.thread.deadline <= now) {
+      return this.#interpret(part, { _tag: "Expired" }, now)
     }
     this.#take(run)
     run.lost++
@@ -556,7 +769,8 @@ export class MemoryDocket {
   }
 
   #settle(run: Run, transition: Transition, to: Stored, outcome: Docket.EncodedOutcome, now: number): void {
-    const { group } = run
+    const { group, part } = run
+    if (part !== undefined) this.#publishStep(part, "Ended", now)
     this.#take(run)
     this.#move(run, transition, to)
     run.token = undefined
@@ -572,6 +786,12 @@ export class MemoryDocket {
       run.failures = undefined
     }
     this.#conclude(run, outcome, now)
+    if (part !== undefined) {
+      const member: Docket.EncodedMember = outcome._tag !== "Exit"
+        ? { _tag: "Cancelled" }
+        : { _tag: to === "Completed" ? "Done" : "Failed", text: outcome.exit }
+      this.#leaveFlow(part, member, now)
+    }
     const retention = to === "Failed" ? run.retention.failure : run.retention.success
     if (retention <= 0) this.#forget(run)
     else {

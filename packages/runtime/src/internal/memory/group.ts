@@ -32,6 +32,11 @@ export class Group {
     this.lane = lane
   }
 
+  /** Runs of a flow between two steps: `task` is the flow. */
+  get isBetween(): boolean {
+    return this.lane === ""
+  }
+
   get pending(): number {
     return this.scheduled + this.ready + this.held
   }

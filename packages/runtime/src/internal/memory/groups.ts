@@ -53,7 +53,7 @@ export class Groups {
   }
 
   attach(options: WorkerOptions): Session {
-    const session = new Session(options)
+    const session = new Session({ ...options, onWake: () => options.onWake() }) // its own: a write calls each once
     this.#sessions.add(session)
     for (const group of this) {
       if (session.serves(group)) this.#serve(session, group)
@@ -99,7 +99,7 @@ export class Groups {
       const taken = Math.min(count, session.roomFor(group))
       if (taken <= 0) continue
       session.free -= taken
-      session.room?.set(group.lane, session.room.get(group.lane)! - taken)
+      if (!group.isBetween) session.room?.set(group.lane, session.room.get(group.lane)! - taken)
       count -= taken
       this.#observers.call(session.options.onWake)
     }

@@ -22,23 +22,24 @@ interface Subscriber {
 export class Observers {
   readonly #waiters = new Map<string, Set<Waiter>>()
   readonly #subscribers = new Set<Subscriber>()
-  #outgoing: Array<() => void> = []
+  // a worker that is woken for a hundred runs takes one turn for them
+  #outgoing = new Set<() => void>()
 
   /** How many wait, and how many listen. */
   get sizes() {
     return { waiters: this.#waiters.size, subscribers: this.#subscribers.size }
   }
 
-  /** Calls somebody when the write is done. */
+  /** Calls somebody when the write is done, once. */
   call(tell: () => void): void {
-    this.#outgoing.push(tell)
+    this.#outgoing.add(tell)
   }
 
   /** The write is done. */
   flush(): void {
-    while (this.#outgoing.length > 0) {
+    while (this.#outgoing.size > 0) {
       const outgoing = this.#outgoing
-      this.#outgoing = []
+      this.#outgoing = new Set()
       for (const tell of outgoing) tell()
     }
   }

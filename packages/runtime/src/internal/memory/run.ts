@@ -7,6 +7,7 @@ import type { Docket } from "@effect-docket/dsl"
 import type { Stored } from "../transitions.ts"
 import type { Waiting } from "./gates.ts"
 import type { Group } from "./group.ts"
+import { Part } from "./part.ts"
 
 /** One run. It is in a heap while scheduled or held, in one list otherwise: ready, leased, or settled. */
 export class Run {
@@ -42,6 +43,8 @@ export class Run {
   /** The latest outcome, and which generation it belongs to. */
   outcome: Docket.EncodedOutcome | undefined = undefined
   outcomeGeneration = 0
+  /** The part of a flow that it is. */
+  readonly part: Part | undefined
   heapIndex = -1
   list: RunList | undefined = undefined
   previous: Run | undefined = undefined
@@ -55,6 +58,7 @@ export class Run {
     this.retention = addition.retention
     this.trace = addition.trace
     this.gates = addition.gates
+    this.part = addition.thread && new Part(this, addition.thread, addition.thread.parent)
     this.generation = generation
     this.due = due
   }

@@ -31,10 +31,13 @@ export class Session {
       ? 0
       : this.room === undefined
       ? this.free
+      : lane === ""
+      ? this.free
       : Math.min(this.free, this.room.get(lane) ?? 0)
   }
 
   serves(group: Group): boolean {
+    if (group.isBetween) return this.options.flows?.get(group.task)?.has(group.version) === true
     const version = this.options.tasks.get(group.task)
     return version !== undefined && group.version <= version && this.options.lanes.includes(group.lane)
   }
@@ -45,7 +48,7 @@ export class Session {
     // a worker serves few groups
     for (const group of this.groups) {
       if (group.ready === 0 || group.paused !== undefined || this.except?.has(group.task) === true) continue
-      if (this.room !== undefined && (this.room.get(group.lane) ?? 0) <= 0) continue
+      if (this.room !== undefined && !group.isBetween && (this.room.get(group.lane) ?? 0) <= 0) continue
       const run = group.first!
       if (
         first === undefined || run.priority > first.priority ||

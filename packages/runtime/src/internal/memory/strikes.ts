@@ -34,12 +34,22 @@ const holds = ({ bigint, operator, values }: Docket.EncodedCondition, value: unk
       return isLess(values[0], value, bigint)
     case "lessThan":
       return isLess(value, values[0], bigint)
+    case "greaterThanOrEqualTo":
+      return isComparable(value, values[0], bigint) && !isLess(value, values[0], bigint)
+    case "lessThanOrEqualTo":
+      return isComparable(value, values[0], bigint) && !isLess(values[0], value, bigint)
     case "between":
       // of comparable values: neither below the first nor above the second
       return isComparable(value, values[0], bigint) && !isLess(value, values[0], bigint) &&
         !isLess(values[1], value, bigint)
   }
 }
+
+/** What is told of a strike to those that it stops: why, and by whom if that is known. */
+export const struckBy = ({ author, reason }: Pick<Docket.EncodedStrike, "author" | "reason">) => ({
+  reason,
+  ...author !== undefined && { author }
+})
 
 /** The strikes of a docket. */
 export class Strikes {

@@ -20,7 +20,8 @@ export const encode = (run: Run, groups: Groups): Docket.EncodedRun => ({
   attempt: run.attempt,
   worker: run.state === "Running" ? run.worker : undefined,
   payload: run.payload,
-  progress: run.progress
+  progress: run.progress,
+  ...run.part && { thread: run.part.thread }
 })
 
 /** Why a run does not run right now; `strike` is the one that stops it. */
@@ -31,19 +32,25 @@ export const explain = (run: Run | undefined, strike: Docket.EncodedStrike | und
   if (run.state === "Running") return { _tag: "Running", worker: run.worker!, since: time(run.startedAt) }
   if (strike !== undefined) {
     const until = strike.until === undefined ? Option.none() : Option.some(time(strike.until))
-    return { _tag: "Struck", reason: strike.reason, until }
+    return { _tag: "Struck", reason: strike.reason, author: Option.fromUndefinedOr(strike.author), until }
   }
   if (run.state === "Scheduled") {
     return run.failures === undefined
       ? { _tag: "NotDue", at: time(run.due) }
       : { _tag: "Retrying", attempt: run.attempt, next: time(run.due) }
   }
-  const { lane, paused, ready, sessions } = run.group
+  const { isBetween, lane, paused, ready, sessions, task, version } = run.group
   if (paused !== undefined) return { _tag: "Paused", reason: paused }
+  if (run.part?.waitsFor !== undefined) {
+    const { deadline, step } = run.part.thread
+    const until = deadline === undefined ? Option.none() : Option.some(time(deadline))
+    return { _tag: "Gathering", step: step ?? "", ...run.part.counts!, until }
+  }
   if (run.heldIn !== undefined) {
     const { gate, held } = run.heldIn
     return { _tag: "Limited", by: gate.kind, position: Array.from(held).filter((o) => o.arrival < run.arrival).length }
   }
+  if (sessions.length === 0 && isBetween) return { _tag: "NoInterpreter", flow: task, version }
   return sessions.length === 0 ? { _tag: "NoWorker", lane } : { _tag: "Waiting", lane, ready }
 }
 

@@ -20,7 +20,18 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import type { Claim, Outlook, Renewed, Settlement, StoredDocket, TurnReply, WorkerSession } from "../../DocketStore.ts"
+import type {
+  Change,
+  Claim,
+  ClaimedThread,
+  Outlook,
+  Renewed,
+  Settlement,
+  StoredDocket,
+  TurnReply,
+  WorkerSession
+} from "../../DocketStore.ts"
+import { type FlowProgram, idOf } from "../flow/program.ts"
 import { Ahead } from "./ahead.ts"
 import * as pipeline from "./pipeline.ts"
 import type { Program } from "./program.ts"
@@ -89,6 +100,7 @@ export class Loop implements pipeline.Env {
   readonly counts: Counts = { succeeded: 0, failed: 0, retried: 0 }
   readonly #settings: Settings
   readonly #programs: ReadonlyMap<string, Program>
+  readonly #flows: ReadonlyMap<string, FlowProgram>
   readonly #session: WorkerSession
   readonly #active = new Map<string, Slot>()
   readonly #ahead: Ahead
@@ -126,7 +138,8 @@ export class Loop implements pipeline.Env {
     signal: Signal,
     clock: Clock.Clock,
     settings: Settings,
-    programs: ReadonlyMap<string, Program>
+    programs: ReadonlyMap<string, Program>,
+    flows: ReadonlyMap<string, FlowProgram>
   ) {
     this.store = store
     this.#session = session
@@ -134,6 +147,7 @@ export class Loop implements pipeline.Env {
     this.clock = clock
     this.#settings = settings
     this.#programs = programs
+    this.#flows = flows
     this.#ahead = new Ahead(settings.concurrency)
   }
 
@@ -164,7 +178,9 @@ export class Loop implements pipeline.Env {
     return limit === undefined || (this.#finished.get(task) ?? 0) + 1 < limit
   }
 
-  readonly finish = (slot: Slot, settlement: Settlement | undefined): void => {
+  readonly flowOf = (thread: ClaimedThread): FlowProgram | undefined => this.#flows.get(idOf(thread))
+
+  readonly finish = (slot: Slot, settlement: Settlement | undefined, ended?: Change): void => {
     slot.done = true
     this.#steps++
     slot.timer?.interruptUnsafe()
@@ -176,14 +192,14 @@ export class Loop implements pipeline.Env {
       this.#signal.dirty = true
     } else {
       this.#outbox.push({ ...settlement, task: slot.claim.task })
-      this.#count(slot.claim.task, settlement)
+      if (slot.claim.thread?.between !== true) this.#count(slot.claim.task, ended ?? settlement.change)
     }
     // what was claimed ahead does not wait for a turn that is under way
     this.#start()
     this.#signal.latch.openUnsafe()
   }
 
-  #count(task: string, { change }: Settlement): void {
+  #count(task: string, change: Change): void {
     if (change._tag === "Completed") this.counts.succeeded++
     else if (change._tag === "Failed") this.counts.failed++
     else if (change._tag === "Retry") this.counts.retried++
@@ -322,7 +338,10 @@ export class Loop implements pipeline.Env {
   #lanes(): ReadonlyMap<string, number> | undefined {
     if (this.#settings.lanes === undefined) return undefined
     const room = new Map(this.#settings.lanes)
-    for (const { program: { options: { lane } } } of this.#active.values()) room.set(lane, (room.get(lane) ?? 0) - 1)
+    for (const { claim, program: { options: { lane } } } of this.#active.values()) {
+      // what is between two steps takes no slot of a lane
+      if (claim.thread?.between !== true) room.set(lane, (room.get(lane) ?? 0) - 1)
+    }
     return room
   }
 
@@ -359,9 +378,9 @@ export class Loop implements pipeline.Env {
       const id = `${task}/${version}/${lane}`
       if (this.#warned.has(id)) continue
       this.#warned.add(id)
-      messages.push(Effect.logWarning(
-        `${count} due runs of task "${task}" (version ${version}, lane "${lane}") are held: no worker has a handler for them`
-      ))
+      const what = lane === "" ? `flow "${task}" (version ${version})` : `task "${task}" (version ${version}, lane "${lane}")`
+      const missing = lane === "" ? "can interpret them" : "has a handler for them"
+      messages.push(Effect.logWarning(`${count} due runs of ${what} are held: no worker ${missing}`))
     }
     for (const claim of reply.claimed) this.#buffer.push(claim)
     if (reply.claimed.length > 0) this.#holds.openUnsafe()
@@ -371,7 +390,7 @@ export class Loop implements pipeline.Env {
   }
 
   #reportLost({ generation, key, task }: Sent): Effect.Effect<void> {
-    this.#programs.get(task)!.metrics("lost", 1)
+    this.#programs.get(task)?.metrics("lost", 1)
     return Effect.annotateLogs(
       Effect.logWarning("a settlement came too late: the run was replaced, or its lease had run out"),
       { task, key, generation }
@@ -427,7 +446,8 @@ export class Loop implements pipeline.Env {
   }
 
   #begin(claim: Claim): void {
-    const program = this.#programs.get(claim.task)!
+    const { thread } = claim
+    const program = thread?.between === true ? this.#flows.get(idOf(thread))!.program : this.#programs.get(claim.task)!
     const now = this.clock.currentTimeMillisUnsafe()
     const slot = new Slot(claim, program, now)
     program.metrics("started", 1)
@@ -438,21 +458,22 @@ export class Loop implements pipeline.Env {
       slot.limit = timeout
       slot.deadline = now + timeout
     }
+    if (thread?.deadline !== undefined && !thread.between) slot.expiry = thread.deadline - this.#offset
     const fork = Effect.runForkWith(services.context(this, slot))
     slot.fiber = fork(pipeline.execute(this, slot))
     if (slot.done) return
     slot.fiber.addObserver((exit) => {
       if (!slot.done) fork(pipeline.collapse(this, slot, exit))
     })
-    if (timeout !== undefined) slot.timer = fork(this.#watch(slot))
+    if (Math.min(slot.deadline, slot.expiry) < Infinity) slot.timer = fork(this.#watch(slot))
   }
 
   /** Interrupts a body at its deadline, which the body may move. */
   #watch(slot: Slot): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const left = slot.deadline - this.clock.currentTimeMillisUnsafe()
+      const left = Math.min(slot.deadline, slot.expiry) - this.clock.currentTimeMillisUnsafe()
       if (left > 0) return Effect.andThen(Effect.sleep(Duration.millis(left)), this.#watch(slot))
-      slot.stop("Timeout")
+      slot.stop(slot.expiry < slot.deadline ? "Expired" : "Timeout")
       return Effect.andThen(Effect.sleep(Duration.millis(grace)), pipeline.abandon(this, slot))
     })
   }

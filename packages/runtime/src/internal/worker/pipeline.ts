@@ -12,7 +12,9 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import type { Change, Settlement } from "../../DocketStore.ts"
+import type { Change, ClaimedThread, Settlement } from "../../DocketStore.ts"
+import * as flows from "../flow/interpret.ts"
+import type { FlowProgram } from "../flow/program.ts"
 import * as history from "./history.ts"
 import * as overlap from "./overlap.ts"
 import * as perpetuate from "./perpetuate.ts"
@@ -24,10 +26,15 @@ import type { Slot } from "./slot.ts"
 export interface Env extends services.Env {
   /** The time of the store. */
   readonly storeNow: () => number
+  /** The flow of a run, if this worker interprets it. */
+  readonly flowOf: (thread: ClaimedThread) => FlowProgram | undefined
   /** Whether a perpetual run of this task may have a successor. */
   readonly mayFollow: (task: string) => boolean
-  /** Takes the settlement of a slot; `undefined` if the claim is not this worker's any more. */
-  readonly finish: (slot: Slot, settlement: Settlement | undefined) => void
+  /**
+   * Takes the settlement of a slot; `undefined` if the claim is not this worker's any more. `ended`: how the body ended, if
+   * its run goes on.
+   */
+  readonly finish: (slot: Slot, settlement: Settlement | undefined, ended?: Change) => void
 }
 
 /** How a body ended. */
@@ -36,6 +43,7 @@ type Outcome =
   /** A declared error or a `TaskFailure`. `final`: no policy is asked. */
   | { readonly _tag: "Failure"; readonly error: unknown; readonly final: boolean }
   | { readonly _tag: "Cancelled" }
+  | { readonly _tag: "Expired" }
   | { readonly _tag: "Released" }
   | { readonly _tag: "Lost" }
 
@@ -133,6 +141,8 @@ const classify = (slot: Slot, exit: Exit.Exit<unknown, unknown>): Outcome => {
     switch (slot.stopped) {
       case "Cancelled":
         return { _tag: "Cancelled" }
+      case "Expired":
+        return { _tag: "Expired" }
       case "Shutdown":
         return { _tag: "Released" }
       case "Timeout":
@@ -163,6 +173,8 @@ const settle = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<Change | 
       return Exit.succeed(undefined)
     case "Cancelled":
       return Exit.succeed(outcome)
+    case "Expired":
+      return Exit.succeed({ _tag: "HandOver", exit: undefined, expired: true })
     case "Released":
       // it has begun: whoever gets it next must not take it for one that was missed
       return Exit.succeed(
@@ -266,6 +278,87 @@ const drop = (env: Env, slot: Slot, by: "rateLimit"): Effect.Effect<void> => {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// flows
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** What happened to the step of a flow. A change that leaves it where it is, is nothing for the flow. */
+const happenedTo = (change: Change, outcome: Outcome): flows.Happened | undefined => {
+  switch (change._tag) {
+    case "Completed":
+      return outcome._tag === "Success"
+        ? { _tag: "Ended", signal: "Value", value: outcome.value, exit: change.exit }
+        : undefined
+    case "Failed":
+      return { _tag: "Ended", signal: "Failure", error: errorOf(outcome), exit: change.exit }
+    case "Cancelled":
+      return { _tag: "Cancelled" }
+    case "HandOver":
+      return { _tag: "Expired" }
+    default:
+      return undefined
+  }
+}
+
+/** What is left to a worker that has the flow, or to a later try. */
+const handOver = (change: Change): Change =>
+  change._tag === "Completed" || change._tag === "Failed"
+    ? { _tag: "HandOver", exit: change.exit, expired: false }
+    : change
+
+/** What is written of a flow when its step has ended like this. */
+const goOn = (
+  env: Env,
+  slot: Slot,
+  thread: ClaimedThread,
+  change: Change,
+  outcome: Outcome
+): Effect.Effect<flows.Written> => {
+  const flow = env.flowOf(thread)
+  const happened = happenedTo(change, outcome)
+  if (flow === undefined || happened === undefined) return Exit.succeed({ change: handOver(change) })
+  return interpreted(slot, flows.interpret(flow, slot.claim, thread, happened, env.storeNow()), handOver(change))
+}
+
+/** An interpretation that cannot be made now is left to whoever comes later; one that can never be made ends the flow. */
+const interpreted = (
+  slot: Slot,
+  written: ReturnType<typeof flows.interpret>,
+  otherwise: Change
+): Effect.Effect<flows.Written> =>
+  written.pipe(
+    Effect.catch((error) => Effect.as(report("Warn", slot, `its flow waits: ${error.message}`), { change: otherwise })),
+    Effect.catchCause((cause) => {
+      const outcome = defect(slot, Cause.squash(cause)) as Extract<Outcome, { readonly _tag: "Failure" }> // as `defect` makes it
+      return report("Error", slot, "its flow cannot be interpreted", cause).pipe(
+        Effect.andThen(encodeFailure(slot, outcome.error)),
+        Effect.map(({ exit }): flows.Written => ({ change: { _tag: "Failed", exit } }))
+      )
+    })
+  )
+
+// a flow whose store is away, for what it has to read, is looked at again then
+const later = 1000
+
+/** Interprets a run of a flow that waited between two steps. */
+const between = (env: Env, slot: Slot, thread: ClaimedThread): Effect.Effect<void> => {
+  const { generation, key, token } = slot.claim
+  const stopped = thread.stopped?._tag
+  const happened: flows.Happened = { _tag: stopped === "Cancelled" || stopped === "Expired" ? stopped : "Came" }
+  const flow = env.flowOf(thread)
+  const written = flow === undefined
+    ? Effect.succeed<flows.Written>({ change: { _tag: "Released" } })
+    : interpreted(slot, flows.interpret(flow, slot.claim, thread, happened, env.storeNow()), {
+      _tag: "Snooze",
+      after: later
+    })
+  return Effect.map(written, (written) => env.finish(slot, { key, generation, token, successor: undefined, ...written }))
+}
+
+/** Fails a step that does not begin: it is struck, or dropped by a gate. */
+const refuse = (env: Env, slot: Slot, reason: TaskFailure.Reason): Effect.Effect<void> =>
+  conclude(env, slot, failed(slot, reason, true))
+
+// ---------------------------------------------------------------------------------------------------------------------
 // report
 // ---------------------------------------------------------------------------------------------------------------------
 
@@ -300,6 +393,10 @@ const log = (slot: Slot, change: Change, outcome: Outcome): Effect.Effect<void> 
     case "Released":
     case "Skipped":
       return report("Debug", slot, change._tag.toLowerCase())
+    case "HandOver":
+      return report("Debug", slot, "a limit of its flow has passed")
+    case "Continue":
+      return Effect.void
     case "Snooze":
       return report("Debug", slot, `again in ${change.after} ms, attempt not counted`)
     case "Retry":
@@ -327,6 +424,17 @@ const conclude = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<void> =
     const flushed = slot.flush === undefined || change._tag === "Cancelled"
       ? Effect.void
       : Effect.forkDetach(slot.flush(now))
+    const { thread } = slot.claim
+    if (thread !== undefined) {
+      return Effect.flatMap(
+        goOn(env, slot, thread, change, outcome),
+        (written) => {
+          if (slot.done) return Effect.void
+          env.finish(slot, { key, generation, token, successor: undefined, ...written }, change)
+          return slot.program.verbose || change._tag === "Failed" ? log(slot, change, outcome) : Effect.void
+        }
+      )
+    }
     env.finish(slot, { key, generation, token, change, successor: successor === "Ends" ? undefined : successor })
     const told = slot.program.verbose || change._tag === "Failed" ? log(slot, change, outcome) : Effect.void
     const done = successor === "Ends"
@@ -342,8 +450,17 @@ const conclude = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<void> =
 /** Runs a claim and hands its settlement to the worker. It is run with the services of the run: `services.context`. */
 export const execute = (env: Env, slot: Slot): Effect.Effect<void> =>
   Effect.uninterruptibleMask((restore) => {
-    const { droppedBy } = slot.claim
-    if (droppedBy !== undefined) return drop(env, slot, droppedBy)
+    const { droppedBy, thread } = slot.claim
+    if (thread?.between === true) return between(env, slot, thread)
+    if (thread?.stopped?._tag === "Struck") {
+      const { _tag: _, ...by } = thread.stopped
+      return refuse(env, slot, new TaskFailure.Struck(by as { readonly reason: string })) // without an author that is not there
+    }
+    if (droppedBy !== undefined) {
+      return thread === undefined
+        ? drop(env, slot, droppedBy)
+        : refuse(env, slot, new TaskFailure.Limited({ by: droppedBy }))
+    }
     const due = perpetuate.missed(slot)
     if (due !== undefined) return passOver(env, slot, due)
     return Effect.matchEffect(slot.program.codec.decodePayload(slot.claim.payload, slot.claim.version), {
@@ -384,6 +501,8 @@ export const abandon = (env: Env, slot: Slot): Effect.Effect<void> =>
     slot.timer = undefined
     const outcome: Outcome = slot.stopped === "Timeout"
       ? timedOut(slot)
+      : slot.stopped === "Expired"
+      ? { _tag: "Expired" }
       : slot.stopped === "Lost"
       ? { _tag: "Lost" }
       : { _tag: "Released" }

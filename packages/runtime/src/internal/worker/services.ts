@@ -20,7 +20,6 @@ export interface Env {
 }
 
 class CurrentExecution {
-  readonly flow = Option.none<never>()
   readonly #env: Env
   readonly #slot: Slot
 
@@ -36,7 +35,15 @@ class CurrentExecution {
     return this.#slot.claim.task
   }
   get key(): string {
-    return this.#slot.claim.key
+    const { key, thread } = this.#slot.claim
+    // each step of a flow is something else to do
+    return thread === undefined ? key : Interpreter.threads.stepKey(key, thread)
+  }
+  get flow(): Option.Option<{ readonly name: string; readonly key: string }> {
+    const { key, thread } = this.#slot.claim
+    return thread === undefined
+      ? Option.none()
+      : Option.some({ name: thread.flow, key: Interpreter.threads.read(thread).flowKey ?? key })
   }
   get attempt(): number {
     return this.#slot.claim.attempt

@@ -9,9 +9,9 @@ import type { Claim } from "../../DocketStore.ts"
 import type { Program } from "./program.ts"
 
 /**
- * Why a body is interrupted. `Lost`: the claim is somebody else's by now, nothing that the body does counts.
+ * Why a body is interrupted. `Expired`: a limit of its flow has passed. `Lost`: the claim is somebody else's by now, nothing that the body does counts.
  */
-export type StopReason = "Cancelled" | "Timeout" | "Shutdown" | "Lost"
+export type StopReason = "Cancelled" | "Timeout" | "Expired" | "Shutdown" | "Lost"
 
 /** A claimed run inside a worker. */
 export class Slot {
@@ -25,6 +25,8 @@ export class Slot {
   /** When its timeout is over, by the clock of the worker, and how long it was. */
   deadline = Infinity
   limit = Infinity
+  /** When a limit of its flow has passed, by the clock of the worker. */
+  expiry = Infinity
   stopped: StopReason | undefined = undefined
   /** The settlement is on its way: whatever the body still does comes too late. */
   done = false

@@ -1,7 +1,7 @@
 /**
  * Starting a worker: options are read and checked once, tasks prepared, automatic tasks seeded.
  */
-import { DocketError, type Flow, type TaskGroup } from "@effect-docket/dsl"
+import type { DocketError, Flow, Task, TaskGroup } from "@effect-docket/dsl"
 import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -14,6 +14,7 @@ import { DocketEngine } from "../../DocketEngine.ts"
 import type { GateLimits } from "../../DocketStore.ts"
 import type { Options } from "../../Worker.ts"
 import { Loop, type Settings, Signal } from "./loop.ts"
+import * as flowProgram from "../flow/program.ts"
 import * as perpetuate from "./perpetuate.ts"
 import * as program from "./program.ts"
 
@@ -48,9 +49,6 @@ const readOptions = (options: AnyOptions, limits: Settings["limits"]) => {
   return { names, settings }
 }
 
-const unsupported = (feature: string) =>
-  new DocketError.DocketError({ operation, reason: new DocketError.Unsupported({ feature }) })
-
 /** Starts a worker in a scope: it drains when the scope closes. */
 export const start = Effect.fnUntraced(function*(
   group: TaskGroup.Any,
@@ -61,7 +59,6 @@ export const start = Effect.fnUntraced(function*(
     try: () => readOptions(options, limits),
     catch: (error) => error as DocketError.DocketError // thrown by `readOptions`
   })
-  for (const flow of options.flows ?? []) return yield* unsupported(`interpreting a flow ("${flow._tag}")`)
   const { store } = yield* DocketEngine
   const clock = yield* Clock.Clock
   const context = (yield* Effect.context<never>()) as Context.Context<never>
@@ -69,7 +66,8 @@ export const start = Effect.fnUntraced(function*(
   const programs = new Map<string, program.Program>()
   const versions = new Map<string, number>()
   const gates = new Map<string, GateLimits>()
-  for (const [tag, task] of group.tasks) {
+  const prepare = (tag: string, task: Task.Any): void => {
+    if (programs.has(tag)) return
     const { gates: declared, version } = Interpreter.resolved(task)
     programs.set(tag, program.make(store.name, task, context, defects))
     versions.set(tag, version)
@@ -78,16 +76,29 @@ export const start = Effect.fnUntraced(function*(
       gates.set(tag, { concurrency: concurrency?.max, rateLimit, cooldown: cooldown?.for })
     }
   }
+  for (const [tag, task] of group.tasks) prepare(tag, task)
+  const flows = new Map<string, flowProgram.FlowProgram>()
+  const interpreted = new Map<string, Set<number>>()
+  const graphs = (options.flows ?? []).map(Interpreter.graph.graphOf)
+  // it runs the tasks of its flows as well: it has their handlers
+  for (const [tag, task] of graphs.flatMap(({ tasks }) => [...tasks])) prepare(tag, group.tasks.get(tag) ?? task)
+  for (const flow of options.flows ?? []) {
+    const made = flowProgram.make(flow, store, programs)
+    const { name, version } = made.graph
+    flows.set(flowProgram.idOf({ flow: name, version }), made)
+    interpreted.set(name, (interpreted.get(name) ?? new Set()).add(version))
+  }
   const signal = new Signal()
   const session = yield* store.attach({
     worker: settings.name,
     tasks: versions,
+    flows: interpreted,
     lanes: names,
     lease: settings.lease,
     gates,
     onWake: signal.onWake
   })
-  const loop = new Loop(store, session, signal, clock, settings, programs)
+  const loop = new Loop(store, session, signal, clock, settings, programs, flows)
   const { now } = yield* session.turn({ settle: [], capacity: 0, lanes: undefined, except: undefined })
   const begun = clock.currentTimeMillisUnsafe()
   for (const { options: { perpetual }, task } of programs.values()) {

@@ -1,0 +1,512 @@
+/**
+ * The interpreter of flows: what is written when a step has ended, or when what a run was waiting for has come.
+ *
+ * ```
+ *            step ended, slept, gathered             a failure that nothing catches, a cancel
+ *  step ──────────────┬────────────────> step ──────────────┬─────────────────────────────> end
+ *                     ├─ sleep ─> go ──┘                    └─> undo ─> undo ─> … ─────────┘
+ *                     └─ fan-out ─> fan ── (drain) ──┘
+ * ```
+ *
+ * It decides from the definition, from the state of the run and from what happened, and answers with one settlement: a
+ * worker that dies at any point, before or after it, leaves a run that another one takes up where it was. Where members of a
+ * gather are many, they are added and cancelled before that, in chunks: each of those writes may be repeated.
+ */
+import { type Docket, type DocketError, TaskFailure } from "@effect-docket/dsl"
+import * as Interpreter from "@effect-docket/dsl/Interpreter"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import type { Change, Claim, ClaimedThread, Destination } from "../../DocketStore.ts"
+import { type Fan, memberDelay, type Rule, ruleOf, verdictOf } from "./gather.ts"
+import type { FlowProgram } from "./program.ts"
+
+const { chainOf, trail: trailFrom } = Interpreter.graph
+const { addition, again, blameOf, first, go, read, resume, thread: threadOf } = Interpreter.threads
+const { encodeFailure, failureOf, memberKey, readBlame, readEnd, readMembers, valueAt, valueOf, writeEnd } =
+  Interpreter.values
+
+type At = Interpreter.threads.At
+type Blame = Interpreter.graph.Blame
+type Ending = Interpreter.threads.Ending
+type Signal = Interpreter.graph.Signal
+type Start = Interpreter.threads.Start
+type Source = Interpreter.graph.Source
+type State = Interpreter.threads.State
+type Trail = Interpreter.graph.Trail
+type Undo = Interpreter.graph.Undo
+type Way = Interpreter.threads.Way
+
+/** What happened to a run. */
+export type Happened =
+  /** Its step ended, with this text. */
+  | { readonly _tag: "Ended"; readonly signal: "Value"; readonly value: unknown; readonly exit: string }
+  | { readonly _tag: "Ended"; readonly signal: "Failure"; readonly error: unknown; readonly exit: string }
+  | { readonly _tag: "Cancelled" }
+  | { readonly _tag: "Expired" }
+  /** What it was waiting for has come. */
+  | { readonly _tag: "Came" }
+
+/** What is written. */
+export interface Written {
+  readonly change: Change
+  readonly members?: ReadonlyArray<Docket.EncodedAddition> | undefined
+}
+
+// Members that are added with the settlement itself: all of such a fan-out is one write.
+const together = 100
+
+// Members that one write adds, or one step cancels.
+const chunk = 500
+
+// A store that is away is asked again for a few seconds; then the run is left to whoever gets it next.
+const patience = Schedule.exponential("100 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 5 }))
+
+/** A run that is interpreted. */
+interface Run {
+  readonly flow: FlowProgram
+  readonly claim: Claim
+  readonly thread: ClaimedThread
+  readonly state: State
+  readonly world: Interpreter.threads.World
+  readonly now: number
+}
+
+type Answer = Effect.Effect<Written, DocketError.DocketError>
+
+/** What is written about a run when something has happened to it. `now` is the time of the store. */
+export const interpret = (
+  flow: FlowProgram,
+  claim: Claim,
+  thread: ClaimedThread,
+  happened: Happened,
+  now: number
+): Answer =>
+  Effect.suspend(() => {
+    const state = read(thread)
+    const world: Interpreter.threads.World = {
+      graph: flow.graph,
+      key: claim.key,
+      members: (gather, from, to) => Effect.retry(flow.store.members(claim.key, gather, from, to), patience),
+      optionsOf: flow.optionsOf
+    }
+    return hear({ flow, claim, thread, state, world, now }, happened)
+  })
+
+const hear = (run: Run, happened: Happened): Answer => {
+  const { state: { at, root, trail }, world } = run
+  switch (at.t) {
+    case "stuck":
+      return end(run, trail, { t: "failed", blame: at.blame })
+    case "undo":
+      return undo(run, trail, at.i - 1, at.why)
+    case "drain":
+      return drained(run, at)
+    case "fan":
+      return gather(run, at, happened)
+  }
+  if (happened._tag === "Cancelled") return end(run, trail, { t: "cancelled" })
+  if (happened._tag === "Expired") return expire(run)
+  if (happened._tag === "Ended") {
+    const { p } = at as Extract<At, { readonly t: "step" }> // only a step ends
+    const from = { p, e: happened.exit }
+    return proceed(run, {
+      after: p,
+      signal: happened.signal === "Value"
+        ? { _tag: "Value", value: happened.value, from }
+        : { _tag: "Failure", error: happened.error, blame: from }
+    }, trail)
+  }
+  return at.t === "go"
+    ? Effect.flatMap(resume(world, at, root), (start) => proceed(run, start, trail))
+    : Effect.flatMap(readBlame(world, { p: at.p, e: run.thread.exit ?? "" }), (signal) =>
+      proceed(run, { after: at.p, signal }, trail))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// going on
+// ---------------------------------------------------------------------------------------------------------------------
+
+const goOn = (
+  run: Run,
+  at: At,
+  trail: Trail,
+  to: Destination,
+  rest?: {
+    readonly members?: ReadonlyArray<Docket.EncodedAddition>
+    readonly until?: number | undefined
+    readonly round?: number
+    readonly forget?: string
+  }
+): Written => {
+  const state: State = { ...run.state, at, trail, round: rest?.round ?? run.state.round }
+  return {
+    change: {
+      _tag: "Continue",
+      thread: threadOf(run.flow.graph, state, rest?.until),
+      to,
+      ...rest?.forget !== undefined && { forget: rest.forget }
+    },
+    members: rest?.members
+  }
+}
+
+const proceed = (run: Run, start: Start, trail: Trail): Answer =>
+  Effect.flatMap(
+    go(run.world, start, { now: run.now, root: run.state.root, trail: trailFrom(trail) }),
+    (way) => arrive(run, way)
+  )
+
+const arrive = (run: Run, way: Way): Answer => {
+  const { next, trail } = way
+  switch (next._tag) {
+    case "Step":
+      return Effect.succeed(
+        goOn(run, { t: "step", p: next.path }, trail, { _tag: "Step", ...next.step, due: { after: next.delay } })
+      )
+    case "Wait":
+      return Effect.succeed(
+        goOn(run, next.origin.at, next.origin.trail, { _tag: "Between", due: { after: next.delay } })
+      )
+    case "Again":
+      return restart(run, way, next)
+    case "Fan":
+      return fanOut(run, way, next)
+    case "End":
+      return next.signal._tag === "Value"
+        ? finish(run, trail, next.signal.from!) // values come from what is stored
+        : Effect.flatMap(blameOf(next.signal), (blame) => end(run, trail, { t: "failed", blame }))
+  }
+}
+
+/** A failure behind a node: something may catch it. */
+const raise = (run: Run, after: string, error: unknown, blame: Blame | undefined, trail: Trail): Answer =>
+  proceed(run, { after, signal: { _tag: "Failure", error, blame } }, trail)
+
+/** Runs a named flow again, later: nothing that it has done is undone any more, and its limits begin again. */
+const restart = (run: Run, { trail: passed }: Way, { after, flow, input }: Extract<Way["next"], { _tag: "Again" }>) =>
+  Effect.gen(function*(): Effect.fn.Return<Written, DocketError.DocketError> {
+    const { graph } = run.flow
+    const body = graph.body(flow)
+    const isInside = (path: string) => flow === "" || path.startsWith(`${body}/`)
+    const trail = trailFrom(passed)
+    for (const path of trail.limits.keys()) {
+      if (isInside(path)) trail.limits.delete(path)
+    }
+    trail.undo.splice(0, Infinity, ...passed.undo.filter(({ p }) => !isInside(p)))
+    trail.chosen.splice(0, Infinity, ...passed.chosen.filter((path) => !isInside(path)))
+    const start = input === undefined
+      ? yield* again(run.world, flow, trail, run.state.root)
+      : { into: body, value: input.value, from: undefined }
+    const way = yield* go(run.world, start, { now: run.now + after, root: run.state.root, trail })
+    const { next, origin } = way
+    const rest = { round: run.state.round + 1, forget: body }
+    if (next._tag === "Step") {
+      const due = { after: after + next.delay }
+      return goOn(run, { t: "step", p: next.path }, way.trail, { _tag: "Step", ...next.step, due }, rest)
+    }
+    if (origin === undefined) return yield* arrive(run, way)
+    const delay = next._tag === "Wait" ? after + next.delay : after
+    return goOn(run, origin.at, origin.trail, { _tag: "Between", due: { after: delay } }, rest)
+  })
+
+/** Ends with a value. */
+const finish = (run: Run, trail: Trail, from: Source): Answer =>
+  run.thread.parent === undefined
+    ? Effect.succeed({ change: { _tag: "Completed", exit: writeEnd({ from, undo: [] }) } })
+    : Effect.gen(function*() {
+      // this record is gone then: what the gather above has to know goes with its word
+      const undo = yield* Effect.forEach(trail.undo, ({ from, p }) => Effect.map(embed(run, from), (from) => ({ p, from })))
+      return { change: { _tag: "Completed", exit: writeEnd({ from: yield* embed(run, from), undo }) } }
+    })
+
+const embed = (run: Run, source: Source): Effect.Effect<Source, DocketError.DocketError> =>
+  "g" in source && source.g.all === undefined
+    ? Effect.map(readMembers(run.world, source.g), (members) => ({
+      p: source.p,
+      g: { ...source.g, all: members.map((member) => member ?? null) }
+    }))
+    : Effect.succeed(source)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// ending without a value
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The flow ends: what has been done is undone, the last first. */
+const end = (run: Run, trail: Trail, why: Ending): Answer => undo(run, trail, trail.undo.length - 1, why)
+
+const undo = (run: Run, trail: Trail, index: number, why: Ending): Answer => {
+  const one: Undo | undefined = trail.undo[index]
+  if (one === undefined) {
+    return Effect.succeed({
+      change: why.t === "cancelled"
+        ? { _tag: "Cancelled" }
+        : { _tag: "Failed", exit: writeEnd({ from: why.blame, undo: [] }) }
+    })
+  }
+  return Effect.gen(function*() {
+    const { from, p } = one
+    const signal = yield* valueAt(run.world, from, { root: run.state.root, until: p })
+    if (signal._tag === "Failure") {
+      const message = `flow "${run.flow.graph.name}": the compensation at ${p} cannot be computed; it is left out`
+      yield* Effect.annotateLogs(Effect.logError(message, signal.error), { key: run.claim.key })
+      return yield* undo(run, trail, index - 1, why)
+    }
+    const id = `undo~${index}`
+    const member = yield* memberOf(run, { gather: id, index: 0, name: p, chain: chainOf(p, undefined), after: 0 }, signal.value)
+    const gather = { id, succeeded: 1, failed: 1, ended: 1 }
+    return goOn(run, { t: "undo", i: index, why }, trail, { _tag: "Gather", gather }, { members: [member] })
+  })
+}
+
+/** A limit has passed: a failure behind it. */
+const expire = (run: Run): Answer => {
+  const { trail } = run.state
+  const passed = earliest(trail)
+  if (passed === undefined) return end(run, trail, { t: "cancelled" })
+  return Effect.suspend(() => raise(run, passed, timeout(run, passed), undefined, withoutLimit(run, passed)))
+}
+
+/** The path of the limit that ends first. */
+const earliest = ({ limits }: Trail): string | undefined => {
+  let first: readonly [path: string, at: number] | undefined
+  for (const limit of limits) {
+    if (first === undefined || limit[1] < first[1]) first = limit
+  }
+  return first?.[0]
+}
+
+const timeout = ({ flow: { graph }, world }: Run, limit: string) => {
+  const [node] = graph.at(limit)
+  const millis = node._tag === "Deadline" ? node.limit : node._tag === "ForEach" ? node.deadline ?? 0 : 0
+  return failureOf(world, new TaskFailure.Timeout({ limit: Duration.millis(millis) }))
+}
+
+const withoutLimit = ({ flow: { graph }, state }: Run, limit: string): Trail => {
+  const trail = trailFrom(state.trail)
+  for (const path of trail.limits.keys()) {
+    if (graph.within(limit, path)) trail.limits.delete(path)
+  }
+  return trail
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// fan-out
+// ---------------------------------------------------------------------------------------------------------------------
+
+const idOf = ({ state }: Run, path: string): string => state.round === 0 ? path : `${path}~${state.round}`
+
+/** The names and inputs of the members. Throws what a function of the flow throws. */
+const membersOf = (node: Fan, value: unknown): ReadonlyArray<readonly [name: string | number, value: unknown]> => {
+  if (node._tag !== "ForEach") return Array.from(node.branches.keys(), (name) => [name, value] as const)
+  const items: unknown = node.items === undefined ? value : node.items(value as never) // made for it
+  if (!Array.isArray(items)) throw new Error(`\`items\` of \`Flow.forEach\` has to be a list, it is ${typeof items}`)
+  return items.map((item: unknown, index) => [index, item] as const)
+}
+
+const memberOf = (
+  run: Run,
+  { after, chain, gather, index, name }: {
+    readonly gather: string
+    readonly index: number
+    readonly name: string | number
+    readonly chain: string
+    readonly after: number
+  },
+  value: unknown
+): Effect.Effect<Docket.EncodedAddition> => {
+  const { claim: { generation, key, trace }, flow, state, world } = run
+  const own = memberKey(key, gather, name)
+  return Effect.flatMap(first({ ...world, key: own }, chain, value), (way) =>
+    addition(world, way, {
+      root: chain,
+      flowKey: state.flowKey ?? key,
+      parent: { key, generation, gather, index }
+    }, {
+      key: own,
+      due: { after },
+      onExisting: "keep",
+      // its gather knows how it ended; that it failed is for people to see
+      retention: { success: 0, failure: flow.kept },
+      trace
+    }))
+}
+
+const buildMembers = (
+  run: Run,
+  path: string,
+  node: Fan,
+  members: ReadonlyArray<readonly [name: string | number, value: unknown]>,
+  from: number,
+  to: number
+): Effect.Effect<ReadonlyArray<Docket.EncodedAddition>> =>
+  Effect.forEach(members.slice(from, to), ([name, value], offset) =>
+    Effect.flatMap(Random.next, (chance) => {
+      const index = from + offset
+      const after = memberDelay(node, index, members.length, chance)
+      const chain = chainOf(path, node._tag === "ForEach" ? undefined : name as string) // branches have names
+      return memberOf(run, { gather: idOf(run, path), index, name, chain, after }, value)
+    }))
+
+/** Adds members before the settlement, in chunks. One that was added before is found. */
+const spread = (
+  run: Run,
+  path: string,
+  node: Fan,
+  members: ReadonlyArray<readonly [name: string | number, value: unknown]>,
+  from: number,
+  to: number
+): Effect.Effect<void, DocketError.DocketError> =>
+  Effect.gen(function*() {
+    for (let at = from; at < to; at += chunk) {
+      const additions = yield* buildMembers(run, path, node, members, at, Math.min(to, at + chunk))
+      yield* Effect.retry(run.flow.store.add(additions, { atomic: false }), patience)
+    }
+  })
+
+const fanOut = (
+  run: Run,
+  { origin, trail }: Way,
+  { from, node, path, value }: Extract<Way["next"], { readonly _tag: "Fan" }>
+): Answer => {
+  const members = Result.try(() => membersOf(node, value))
+  if (Result.isFailure(members)) {
+    const error = failureOf(run.world, new TaskFailure.Defect({ defect: members.failure }))
+    return raise(run, path, error, undefined, trail)
+  }
+  return Effect.gen(function*(): Effect.fn.Return<Written, DocketError.DocketError> {
+    const all = members.success
+    const n = all.length
+    const id = idOf(run, path)
+    if (n === 0) {
+      const g = { id, n, why: "AllSettled", at: run.now, all: [] } as const
+      return yield* proceed(run, { after: path, signal: yield* valueOf(run.world, { p: path, g }) }, trail)
+    }
+    const window = node._tag === "ForEach" ? node.concurrency : undefined
+    const isLarge = n > together || window !== undefined
+    // the step that led here is settled first: adding so many takes a while, and it must not run again
+    if (isLarge && !run.thread.between) {
+      return goOn(run, origin!.at, origin!.trail, { _tag: "Between", due: { after: 0 } }) // a fan-out comes from somewhere
+    }
+    const next = window === undefined ? n : Math.min(n, window)
+    const until = node._tag === "ForEach" && node.deadline !== undefined ? run.now + node.deadline : undefined
+    const at: At = { t: "fan", p: path, from: from!, id, n, next, ...until !== undefined && { until } } // as above
+    const rule = ruleOf(node, n, next)
+    if (!isLarge) {
+      const added = yield* buildMembers(run, path, node, all, 0, n)
+      return goOn(run, at, trail, waitFor(id, rule), { members: added, until })
+    }
+    yield* spread(run, path, node, all, 0, next)
+    return goOn(run, at, trail, waitFor(id, rule), { until })
+  })
+}
+
+const waitFor = (id: string, { ended, failed, succeeded }: Rule): Destination => ({
+  _tag: "Gather",
+  gather: { id, ended, failed, succeeded }
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// fan-in
+// ---------------------------------------------------------------------------------------------------------------------
+
+type AtFan = Extract<At, { readonly t: "fan" }>
+
+const gather = (run: Run, at: AtFan, happened: Happened): Answer => {
+  const { state: { trail }, thread, world } = run
+  const [node] = run.flow.graph.at(at.p)
+  if (node._tag !== "ForEach" && node._tag !== "All" && node._tag !== "Outcomes") {
+    return Effect.die(new Error(`the step at ${at.p} does not gather: was the flow changed without a new version?`))
+  }
+  if (happened._tag === "Cancelled") return leave(run, at, undefined, { t: "cancelled" })
+  if (happened._tag === "Expired") {
+    const limit = earliest(trail)
+    const isOwn = at.until !== undefined && !(limit !== undefined && trail.limits.get(limit)! < at.until)
+    if (!isOwn || (node._tag === "ForEach" && node.policy._tag === "AllSucceed")) {
+      const passed = isOwn ? at.p : limit!
+      return Effect.flatMap(
+        encodeFailure(timeout(run, passed)),
+        (blame) => leave(run, at, passed, { t: "failed", blame })
+      )
+    }
+  }
+  const { failed, succeeded } = thread.gathered ?? { failed: 0, succeeded: 0 }
+  const why = verdictOf(node, at.n, succeeded, failed, happened._tag === "Expired")
+  if (why === undefined) return spreadMore(run, at, node, succeeded + failed)
+  const isOpen = succeeded + failed < at.n
+  const cancels = isOpen && (node._tag === "All" || (node._tag === "ForEach" && node.onRelease === "cancelRest"))
+  const g = { id: at.id, n: at.n, why, at: run.now }
+  return Effect.gen(function*(): Effect.fn.Return<Written, DocketError.DocketError> {
+    const signal = yield* valueOf(world, { p: at.p, g })
+    if (signal._tag === "Failure" && cancels) {
+      return yield* leave(run, at, at.p, { t: "failed", blame: yield* blameOf(signal) })
+    }
+    if (cancels) yield* cancelRest(run, at)
+    return yield* proceed(run, { after: at.p, signal }, yield* collect(run, at))
+  })
+}
+
+/** Adds members up to as many as may run at once. */
+const spreadMore = (run: Run, at: AtFan, node: Fan, ended: number): Answer =>
+  Effect.gen(function*() {
+    const { root, trail } = run.state
+    const window = node._tag === "ForEach" ? node.concurrency ?? at.n : at.n
+    const next = Math.max(at.next, Math.min(at.n, ended + window))
+    if (next > at.next) {
+      const signal = yield* valueAt(run.world, at.from, { root, until: at.p })
+      const members = signal._tag === "Value" ? membersOf(node, signal.value) : []
+      yield* spread(run, at.p, node, members, at.next, next)
+    }
+    return goOn(run, { ...at, next }, trail, waitFor(at.id, ruleOf(node, at.n, next)), { until: at.until })
+  })
+
+/** Cancels the members that have not ended. */
+const cancelRest = (run: Run, { id, n, p }: { readonly id: string; readonly n: number; readonly p: string }) =>
+  Effect.gen(function*() {
+    const { claim, flow, world } = run
+    const [node] = flow.graph.at(p)
+    const names = node._tag === "ForEach" || !("branches" in node) ? undefined : Array.from(node.branches.keys())
+    for (let from = 0; from < n; from += chunk) {
+      const members = yield* world.members(id, from, Math.min(n, from + chunk))
+      yield* Effect.forEach(members, (member, offset) =>
+        member
+          ? Effect.void
+          : Effect.retry(flow.store.cancel(memberKey(claim.key, id, names?.[from + offset] ?? from + offset)), patience), {
+        concurrency: 50,
+        discard: true
+      })
+    }
+  })
+
+/** Ends a gather with a failure or a cancel: when its members have ended, and not before, what they did is undone. */
+const leave = (run: Run, at: AtFan, after: string | undefined, why: Ending): Answer =>
+  Effect.gen(function*() {
+    yield* cancelRest(run, { ...at, n: at.next })
+    const { id, next, p } = at
+    const to = waitFor(id, { succeeded: next + 1, failed: next + 1, ended: next })
+    const drain: At = { t: "drain", p, id, n: next, ...after !== undefined && { raise: after }, why }
+    return goOn(run, drain, run.state.trail, to)
+  })
+
+const drained = (run: Run, at: Extract<At, { readonly t: "drain" }>): Answer =>
+  Effect.gen(function*() {
+    const trail = yield* collect(run, at)
+    if (at.raise === undefined || at.why.t === "cancelled") return yield* end(run, trail, at.why)
+    const { blame } = at.why
+    const signal: Signal = yield* readBlame(run.world, blame)
+    const error = signal._tag === "Failure" ? signal.error : undefined
+    const inside = { ...run, state: { ...run.state, trail } }
+    return yield* raise(run, at.raise, error, blame, withoutLimit(inside, at.raise))
+  })
+
+/** The trail, with what members have done that may have to be undone. */
+const collect = (run: Run, { id, n }: { readonly id: string; readonly n: number }) =>
+  Effect.map(readMembers(run.world, { id, n, why: "AllSettled", at: 0 }), (members) => {
+    const trail = trailFrom(run.state.trail)
+    for (const member of members) {
+      if (member?._tag === "Done") trail.undo.push(...readEnd(member.text)?.undo ?? [])
+    }
+    return trail
+  })

@@ -1,0 +1,415 @@
+/**
+ * What a store has been asked and has answered, in its order, held against what it promises: each generation ends once, a
+ * run has one claim at a time, nothing is early, nothing late is applied, no gate lets through more than it may.
+ *
+ * It knows nothing of how a store works: it sees requests, answers and events, as an auditor would.
+ */
+import type { Docket } from "@effect-docket/dsl"
+import type { Claim, Fence, Pause, Renewed, StoredEvent, TurnReply, TurnRequest, WorkerOptions } from "../../DocketStore.ts"
+import { Gates } from "./gates.ts"
+import type { Trace } from "./trace.ts"
+
+/** One scheduling of a key. */
+export interface Generation {
+  readonly task: string
+  readonly key: string
+  readonly generation: number
+  gates: Docket.EncodedGates | undefined
+  /** Not to be claimed before. */
+  notBefore: number
+  latest: Claimed | undefined
+  cancelling: boolean
+  /** How it ended: the tag of its outcome, or `Replaced`. */
+  ended: string | undefined
+}
+
+/** One claim of a run. */
+export interface Claimed extends Omit<Claim, "lost"> {
+  readonly process: string
+  readonly lease: number
+  until: number
+  settled: string | undefined
+  /** Its lease was over, and the store took the run back. */
+  lost: boolean
+  /** How often a body began for it, and how the last one ended. */
+  starts: number
+  result: "Success" | "Failure" | undefined
+  /** Its body asked to be the last one. */
+  endsChain: boolean
+}
+
+/** How much happened. */
+export interface Figures {
+  /** Generations that were accepted. */
+  runs: number
+  claims: number
+  bodies: number
+  /** Claims of runs whose claim before was lost. */
+  redelivered: number
+  settled: number
+}
+
+// The run of a tick that came while another one was running: nothing follows it.
+const extra = /@[+-]?\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+
+const id = (key: string, generation: number) => `${generation}/${key}`
+
+/** The books. */
+export class Ledger {
+  readonly figures: Figures = { runs: 0, claims: 0, bodies: 0, redelivered: 0, settled: 0 }
+  readonly violations: Array<string> = []
+  readonly generations = new Map<string, Generation>()
+  /** The latest generation of each key. */
+  readonly current = new Map<string, Generation>()
+  /** Every addition that was accepted, by key: to add it again, or another in its place. */
+  readonly additions = new Map<string, Docket.EncodedAddition>()
+  readonly claims = new Map<string, Claimed>()
+  /** The longest time that anything is kept. */
+  retention = 0
+  readonly #trace: Trace
+  readonly #gates = new Gates()
+  readonly #ofProcess = new Map<string, Array<Claimed>>()
+  readonly #paused = new Map<string, Pause>()
+  readonly #strikes = new Map<string, Docket.EncodedStrike>()
+  /** Successors that were written, by key, until the event that shows them. */
+  readonly #written = new Map<string, Docket.EncodedGates | undefined>()
+  /** Members of gathers that were written with a settlement: their generations come to be known by their events. */
+  readonly #members = new Set<string>()
+
+  /** Tasks whose runs have a successor, unless their handler says otherwise. */
+  readonly #perpetual: ReadonlySet<string>
+
+  constructor(trace: Trace, perpetual: ReadonlySet<string>) {
+    this.#trace = trace
+    this.#perpetual = perpetual
+  }
+
+  /** Something is not as promised. */
+  violation(text: string): void {
+    this.#trace.add("!", text)
+    this.violations.push(text)
+  }
+
+  #check(holds: boolean, text: () => string): void {
+    if (!holds) this.violation(text())
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // producers and operators
+  // -------------------------------------------------------------------------------------------------------------------
+
+  added(
+    additions: ReadonlyArray<Docket.EncodedAddition>,
+    answers: ReadonlyArray<Docket.EncodedAdded>,
+    now: number
+  ): void {
+    for (const [index, addition] of additions.entries()) this.#added(addition, answers[index]!, now)
+  }
+
+  #added(addition: Docket.EncodedAddition, answer: Docket.EncodedAdded, now: number): void {
+    const { gates, key, task, thread } = addition
+    const { disposition, due, generation } = answer
+    // a member whose gather has heard of it already
+    if (thread?.parent !== undefined && generation === 0) return
+    const known = this.current.get(answer.key ?? key)
+    if (disposition === "Struck") {
+      this.#check(this.#isStruck(task, now, false), () => `${key} was refused although nothing strikes ${task}`)
+      return
+    }
+    if (disposition === "Limited") return
+    if (answer.key !== undefined) {
+      if (known === undefined || known.generation !== generation || known.ended !== undefined) {
+        return this.violation(`${key} joined ${answer.key}, generation ${generation}, which is not pending`)
+      }
+      known.notBefore = due
+      if (disposition === "Replaced") known.gates = gates
+      return
+    }
+    if (disposition === "Existing") {
+      this.#check(
+        known?.generation === generation && (addition.redrive !== undefined || known.ended === undefined),
+        () => `${key} found generation ${generation}, but ${stateOf(known)}`
+      )
+      return
+    }
+    if (known !== undefined) {
+      this.#check(
+        (known.ended === undefined) === (disposition === "Replaced"),
+        () => `${key} was ${disposition}, but ${stateOf(known)}`
+      )
+      known.ended ??= "Replaced"
+    } else this.#check(disposition === "Added", () => `${key} was ${disposition}, but nothing was there`)
+    this.additions.set(key, addition)
+    this.retention = Math.max(this.retention, addition.retention.success, addition.retention.failure)
+    if (addition.redrive === undefined) {
+      const problem = this.#gates.added(gates, due, now)
+      if (problem !== undefined) this.violation(`${key}: ${problem}`)
+    }
+    this.#open({ task, key, generation }, gates, due)
+  }
+
+  #open(
+    { generation, key, task }: Pick<Generation, "task" | "key" | "generation">,
+    gates: Docket.EncodedGates | undefined,
+    notBefore: number
+  ): Generation {
+    const latest = this.current.get(key)
+    this.#check(
+      latest === undefined || latest.generation < generation,
+      () => `${key} has generation ${generation} after ${latest!.generation}`
+    )
+    const opened = { task, key, generation, gates, notBefore, latest: undefined, cancelling: false, ended: undefined }
+    this.generations.set(id(key, generation), opened)
+    this.current.set(key, opened)
+    this.figures.runs++
+    return opened
+  }
+
+  /** A cancel was answered: whether there was something to cancel. */
+  cancelled(key: string, answer: boolean): void {
+    const known = this.current.get(key)
+    const isOpen = known !== undefined && known.ended === undefined
+    this.#check(isOpen === answer, () => `cancelling ${key} was answered with ${answer}, but ${stateOf(known)}`)
+    if (known !== undefined && answer && isHeld(known)) known.cancelling = true
+  }
+
+  paused(pause: Pause): void {
+    this.#paused.set(JSON.stringify(pause), pause)
+  }
+
+  resumed(pause: Pause): void {
+    this.#paused.delete(JSON.stringify(pause))
+  }
+
+  struck(strike: Docket.EncodedStrike): void {
+    this.#strikes.set(JSON.stringify([strike.task, strike.where]), strike)
+  }
+
+  restored({ task, where }: Pick<Docket.EncodedStrike, "task" | "where">): void {
+    this.#strikes.delete(JSON.stringify([task, where]))
+  }
+
+  /** What is paused and struck now. */
+  get measures(): {
+    readonly pauses: ReadonlyArray<Pause>
+    readonly strikes: ReadonlyArray<Docket.EncodedStrike>
+  } {
+    return { pauses: Array.from(this.#paused.values()), strikes: Array.from(this.#strikes.values()) }
+  }
+
+  #isStruck(task: string, now: number, isWhole: boolean): boolean {
+    return Array.from(this.#strikes.values()).some((strike) =>
+      strike.task === task && (!isWhole || strike.where.length === 0) &&
+      (strike.until === undefined || strike.until > now)
+    )
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // workers
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** What a turn settled; its events come before what it claimed. */
+  settled({ settle }: TurnRequest, { settled }: TurnReply, now: number): void {
+    for (const [index, settlement] of settle.entries()) {
+      const { change, key, members, successor, token } = settlement
+      const claim = this.claims.get(token)
+      const answer = settled[index]!
+      if (claim === undefined) {
+        this.violation(`${key} is settled with token ${token}, which nobody was given`)
+        continue
+      }
+      const run = this.generations.get(id(key, claim.generation))!
+      const isCurrent = run.latest === claim && run.ended === undefined && !claim.lost && claim.settled === undefined
+      this.#check(
+        isCurrent === (answer === "Applied"),
+        () => `${change._tag} of ${nameOf(claim)} was ${answer}, but ${claimState(claim, run)}`
+      )
+      if (answer === "Duplicate") {
+        this.#check(claim.settled !== undefined, () => `${nameOf(claim)} is a duplicate of nothing`)
+      }
+      if (answer !== "Applied") {
+        // a replaced run keeps its slot until then
+        claim.until = Math.min(claim.until, now)
+        continue
+      }
+      claim.settled = change._tag
+      this.figures.settled++
+      run.notBefore = change._tag === "Retry" || change._tag === "Snooze"
+        ? now + change.after
+        : change._tag === "Continue" && change.to._tag !== "Gather"
+        ? dueOf(change.to.due, now)
+        : now
+      if (change._tag === "Continue") run.gates = change.to._tag === "Step" ? change.to.gates : undefined
+      for (const member of members ?? []) {
+        this.#members.add(member.key)
+        this.additions.set(member.key, member)
+        this.retention = Math.max(this.retention, member.retention.success, member.retention.failure)
+      }
+      const isFinal = change._tag === "Completed" || change._tag === "Failed"
+      if (change._tag === "Completed" && claim.thread === undefined) {
+        this.#check(claim.result === "Success", () => `${nameOf(claim)} is completed, but its body did not succeed`)
+      }
+      this.#check(
+        !isFinal || successor !== undefined || claim.endsChain || extra.test(key) || !this.#perpetual.has(claim.task),
+        () => `${nameOf(claim)} is ${change._tag}, and nothing follows it`
+      )
+      if (isFinal && successor !== undefined && !run.cancelling) {
+        this.#written.set(key, successor.gates ?? run.gates)
+      }
+    }
+  }
+
+  /** What a turn claimed. */
+  claimed(process: string, { gates, lease }: WorkerOptions, { claimed }: TurnReply, now: number): void {
+    for (const [key] of this.#written) this.violation(`the successor of ${key} is missing`)
+    this.#written.clear()
+    for (const claim of claimed) {
+      const { due, generation, key, task, thread, token } = claim
+      const run = this.generations.get(id(key, generation))
+      if (run === undefined) {
+        this.violation(`${nameOf(claim)} is claimed, and nobody added it`)
+        continue
+      }
+      this.#check(
+        run.ended === undefined,
+        () => `${nameOf(claim)} is claimed, but ${stateOf(run)}`
+      )
+      const before = run.latest
+      this.#check(
+        before === undefined || before.settled !== undefined || before.lost,
+        () => `${nameOf(claim)} is claimed while ${before!.process} holds it until ${before!.until}`
+      )
+      if (claim.lost > 0) this.figures.redelivered++
+      this.#check(!this.claims.has(token), () => `token ${token} is given out twice`)
+      this.#check(
+        due <= now && run.notBefore <= now,
+        () => `${nameOf(claim)} is claimed ${Math.max(due, run.notBefore) - now} ms early`
+      )
+      if (thread === undefined) {
+        this.#check(!this.#isStruck(task, now, true), () => `${nameOf(claim)} is claimed while ${task} is struck`)
+      }
+      const lane = this.additions.get(key)?.lane
+      const stops = Array.from(this.#paused.values()).some((pause) =>
+        (pause.task === undefined || pause.task === task) && (pause.lane === undefined || pause.lane === lane)
+      )
+      this.#check(!stops || thread !== undefined, () => `${nameOf(claim)} is claimed while it is paused`)
+      const made: Claimed = {
+        ...claim,
+        process,
+        lease,
+        until: now + lease,
+        settled: undefined,
+        lost: false,
+        starts: 0,
+        result: undefined,
+        endsChain: false
+      }
+      const isFirst = claim.attempt === 1 && claim.lost === 0
+      const problem = this.#gates.claimed(made, run.gates, gates?.get(task), isFirst, now)
+      if (problem !== undefined) this.violation(`${nameOf(claim)}: ${problem}`)
+      run.latest = made
+      this.claims.set(token, made)
+      const all = this.#ofProcess.get(process)
+      if (all === undefined) this.#ofProcess.set(process, [made])
+      else all.push(made)
+      this.figures.claims++
+    }
+  }
+
+  renewed(fences: ReadonlyArray<Fence>, answers: ReadonlyArray<Renewed>, now: number): void {
+    for (const [index, { generation, key, token }] of fences.entries()) {
+      const answer = answers[index]!
+      const claim = this.claims.get(token)!
+      const run = this.generations.get(id(key, generation))!
+      const isCurrent = run.latest === claim && run.ended === undefined && !claim.lost && claim.settled === undefined
+      const isKept = answer === "Renewed" || answer === "Cancelled"
+      this.#check(
+        isCurrent === isKept && (answer === "Cancelled") === (isCurrent && run.cancelling),
+        () => `renewing ${nameOf(claim)} was answered with ${answer}, but ${claimState(claim, run)}`
+      )
+      if (isKept) claim.until = now + claim.lease
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // events and bodies
+  // -------------------------------------------------------------------------------------------------------------------
+
+  event({ event, generation, key, task }: StoredEvent): void {
+    let run = this.generations.get(id(key, generation))
+    if (run === undefined) {
+      const before = this.current.get(key)
+      this.#check(
+        this.#written.has(key) || this.#members.has(key),
+        () => `${key} has generation ${generation}, and nobody added it`
+      )
+      this.#check(
+        before === undefined || before.ended !== undefined || this.#members.has(key),
+        () => `${key} has generation ${generation} beside ${before!.generation}`
+      )
+      if (before !== undefined) before.ended ??= "Replaced"
+      run = this.#open(
+        { task, key, generation },
+        this.#written.get(key) ?? this.additions.get(key)?.gates,
+        "due" in event ? event.due : event.at
+      )
+      this.#written.delete(key)
+      this.#members.delete(key)
+    }
+    this.#check(run.ended === undefined, () => `${event._tag} of ${key}#${generation}, but ${stateOf(run)}`)
+    const { latest } = run
+    if (event._tag === "Finished") run.ended = event.outcome._tag
+    // the store took it back
+    if ((event._tag === "Ready" || event._tag === "Finished") && latest !== undefined && isHeld(run)) {
+      this.#check(
+        latest.until <= event.at,
+        () => `${nameOf(latest)} was taken from ${latest.process}, which holds it until ${latest.until}`
+      )
+      latest.lost = true
+    }
+  }
+
+  /** A body begins. */
+  begin(process: string, key: string, attempt: number, startedAt: number): Claimed | undefined {
+    const claims = this.#ofProcess.get(process)?.filter((claim) =>
+      claim.key === key && claim.attempt === attempt && claim.startedAt === startedAt
+    ) ?? []
+    const claim = claims.find(({ starts }) => starts === 0) ?? claims[0]
+    this.figures.bodies++
+    if (claim === undefined) {
+      this.violation(`${process} runs ${key}, attempt ${attempt}, which it was not given`)
+      return undefined
+    }
+    claim.starts++
+    this.#check(claim.starts === 1, () => `${nameOf(claim)} began twice`)
+    this.#check(claim.settled === undefined, () => `${nameOf(claim)} began after it was settled`)
+    return claim
+  }
+}
+
+const dueOf = (due: Docket.Due, now: number): number => "at" in due ? due.at : now + due.after
+
+/** Whether somebody holds a claim of it, by what the store has said. */
+const isHeld = ({ ended, latest }: Generation): boolean =>
+  latest !== undefined && latest.settled === undefined && !latest.lost && ended !== "Replaced"
+
+const nameOf = ({ attempt, generation, key, token }: Omit<Claim, "lost">): string =>
+  `${key}#${generation} (attempt ${attempt}, token ${token})`
+
+const stateOf = (run: Generation | undefined): string =>
+  run === undefined
+    ? "nothing was there"
+    : run.ended === undefined
+    ? `generation ${run.generation} had not ended`
+    : `generation ${run.generation} had ended (${run.ended})`
+
+const claimState = (claim: Claimed, run: Generation): string =>
+  claim.settled !== undefined
+    ? `it was settled before (${claim.settled})`
+    : claim.lost
+    ? "its lease was over"
+    : run.ended !== undefined
+    ? stateOf(run)
+    : run.latest !== claim
+    ? `${run.latest?.process} has it by now`
+    : `it is held until ${claim.until}${run.cancelling ? ", and to be cancelled" : ""}`

@@ -1,0 +1,131 @@
+/**
+ * The end of a simulation: nothing goes wrong any more, and everything has to come to rest. What does not is a violation.
+ */
+import type { Docket } from "@effect-docket/dsl"
+import * as Interpreter from "@effect-docket/dsl/Interpreter"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Stream from "effect/Stream"
+import * as MemoryStore from "../../MemoryStore.ts"
+import type { World } from "./world.ts"
+
+// Longer than a lease of a simulation and the longest wait of a worker for a store that was away.
+const grace = 30_000
+
+// Looks at what is left, with more time in between each time: about a year in all.
+const looks = 400
+
+/** Nothing goes wrong from here on; measures of operators stay. */
+const calm = (world: World): void => {
+  world.network.isCalm = true
+  world.trace.add("", "nothing goes wrong any more")
+  for (const { process } of world.workers) process.thaw()
+  while (world.workers.size < world.most) world.start()
+}
+
+const left = (world: World): Effect.Effect<ReadonlyArray<Docket.EncodedRun>> =>
+  Effect.orDie(Stream.runCollect(world.store.snapshot))
+
+/** Whether something waits for what will come by itself, or for an operator. */
+const isVisiblyWaiting = (explanation: Docket.Explanation, now: number): boolean => {
+  switch (explanation._tag) {
+    case "NotDue":
+      return DateTime.toEpochMillis(explanation.at) >= now
+    case "Retrying":
+      return DateTime.toEpochMillis(explanation.next) >= now
+    case "Unknown":
+    case "NoWorker":
+    case "Waiting":
+      return false
+    default:
+      return true
+  }
+}
+
+/** Every run that is left is running, or says what it waits for. */
+const explains = Effect.fnUntraced(function*(world: World) {
+  for (const { key, state } of yield* left(world)) {
+    const explanation = yield* Effect.orDie(world.store.explain(key))
+    if (isVisiblyWaiting(explanation, world.machine.now)) continue
+    world.ledger.violation(`${key} is ${state} and does not move: ${explanation._tag}`)
+  }
+})
+
+const isPerpetual = (world: World, task: string): boolean => {
+  const known = world.subject.group.tasks.get(task)
+  return known !== undefined && Interpreter.resolved(known).perpetual !== undefined
+}
+
+/** Waits until nothing is left but what goes on for ever, and ends that. */
+const drain = Effect.fnUntraced(function*(world: World) {
+  for (let look = 0; look < looks; look++) {
+    const runs = yield* left(world)
+    if (runs.length === 0) return
+    if (runs.every(({ task }) => isPerpetual(world, task))) {
+      for (const { key } of runs) {
+        world.network.catchUp()
+        world.trace.add("", `ends ${key}`)
+        yield* Effect.orDie(world.store.cancel(key))
+        world.ledger.cancelled(key, true)
+      }
+      world.network.catchUp()
+      yield* Effect.sleep(1000)
+      continue
+    }
+    const pending = runs.filter(({ state, task }) => !isPerpetual(world, task) && state !== "Running")
+    const next = Math.min(...pending.map(({ due }) => due))
+    yield* Effect.sleep(Math.min(1000 * (look + 1), Math.max(100, next - world.machine.now)))
+  }
+  for (const { key, state } of yield* left(world)) world.ledger.violation(`${key} is ${state} for ever`)
+})
+
+/** Each generation has ended, and no claim is open. */
+const settled = (world: World): void => {
+  const { ledger } = world
+  for (const { ended, generation, key, latest } of ledger.generations.values()) {
+    if (ended === undefined) ledger.violation(`${key}#${generation} never ended`)
+    if (latest === undefined || latest.settled === undefined) continue
+    const { settled, starts, thread } = latest
+    if (settled === "Completed" && thread === undefined && starts === 0) {
+      ledger.violation(`${key}#${generation} is completed without a body`)
+    }
+  }
+  for (const what of world.open) ledger.violation(`the producer ${what}, for ever`)
+}
+
+/** Workers stop, what is kept is forgotten, and nothing is left. */
+const nothingLeft = Effect.fnUntraced(function*(world: World) {
+  for (const worker of world.workers) world.stop(worker)
+  yield* Effect.sleep("2 minutes")
+  for (const { process } of world.workers) world.ledger.violation(`${process.name} does not stop`)
+  yield* Effect.sleep(world.ledger.retention + 60_000)
+  const { wakeAt, ...sizes } = MemoryStore.sizes(world.store)
+  for (const [name, size] of Object.entries(sizes)) {
+    // the ledger listens
+    if (size !== (name === "subscribers" ? 1 : 0)) world.ledger.violation(`at the end ${name} is ${size}`)
+  }
+  if (wakeAt !== Infinity) world.ledger.violation(`at the end the store wants to wake at ${wakeAt}`)
+})
+
+/** Lets everything come to rest, and says what did not. */
+export const rest = (world: World): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    calm(world)
+    yield* Effect.sleep(grace)
+    yield* explains(world)
+    const { pauses, strikes } = world.ledger.measures
+    for (const pause of pauses) yield* Effect.orDie(world.store.resume(pause))
+    for (const strike of strikes) yield* Effect.orDie(world.store.restore(strike))
+    for (const pause of pauses) world.ledger.resumed(pause)
+    for (const strike of strikes) world.ledger.restored(strike)
+    yield* drain(world)
+    yield* Effect.sleep(grace)
+    world.network.catchUp()
+    settled(world)
+    yield* nothingLeft(world)
+    const { verify } = world.subject
+    if (verify === undefined) return
+    const exit = yield* Effect.exit(verify)
+    if (Exit.isFailure(exit)) world.ledger.violation(`verify fails: ${exit.cause.reasons.map(String).join(", ")}`)
+  })
