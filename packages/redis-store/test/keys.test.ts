@@ -10,7 +10,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Latch, Layer, Stream } from "effect"
 import { createConnection } from "node:net"
 import { addition, attachTo, exit, failure } from "../../runtime/test/contract/seam.ts"
-import { docketAt, range, uniqueName } from "./kit.ts"
+import { docketAt, logs, range, uniqueName } from "./kit.ts"
 import * as servers from "./server.ts"
 
 /** A script call, and the commands of the script. */
@@ -350,6 +350,7 @@ describe("what the scripts touch", () => {
   it.live("runs that wait cost a worker no command: scheduled, paused, behind a gate, without a handler", () =>
     Effect.gen(function*() {
       const { admin, url } = yield* server
+      const said = logs()
       const started = Latch.makeUnsafe()
       const busy = Effect.andThen(started.open, Effect.never)
       const live = Waiting.toLayer({ Later: () => Effect.void, Paused: () => Effect.void, Gated: () => busy })
@@ -372,13 +373,16 @@ describe("what the scripts touch", () => {
         ]
         const counts = Effect.map(Docket.counts, (all) => all.toSorted((a, b) => a.task < b.task ? -1 : 1))
         yield* servers.until(Effect.map(counts, ([gated]) => gated?.held === 1000))
+        yield* servers.until(Effect.sync(() => said.count("no worker has a handler") === 1))
         const seen = yield* monitored(Effect.sleep("3500 millis"))
         assert.deepStrictEqual(yield* counts, expected)
         return seen
       }).pipe(
         Effect.scoped,
         Effect.provide(
-          Layer.mergeAll(Waiting.client, Unknown.client).pipe(Layer.provideMerge(docketAt(url, uniqueName())))
+          Layer.mergeAll(Waiting.client, Unknown.client, said.layer).pipe(
+            Layer.provideMerge(docketAt(url, uniqueName()))
+          )
         )
       )
       // as without them, see below

@@ -4,7 +4,7 @@
 import { RedisStore } from "@effect-docket/redis-store"
 import { DocketStore } from "@effect-docket/runtime"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Option, Queue, Result, type Scope } from "effect"
+import { Effect, Fiber, Layer, Option, Queue, Result, Schedule, type Scope } from "effect"
 import { Cluster, Redis } from "ioredis"
 import { addition, attachTo } from "../../runtime/test/contract/seam.ts"
 import { uniqueName } from "./kit.ts"
@@ -69,12 +69,12 @@ const clustered: Effect.Effect<Target, never, Scope.Scope> = Effect.gen(function
   }
 })
 
-const open = (store: Layer.Layer<DocketStore.DocketStore, unknown>) =>
-  Effect.flatMap(Layer.build(Layer.fresh(store)), (context) =>
-    Effect.provide(
-      DocketStore.DocketStore.use((store) => store.docket({ name: uniqueName(), prefix: "docket" })),
-      context
-    ))
+const open = (store: Layer.Layer<DocketStore.DocketStore, unknown>, name = uniqueName()) =>
+  Effect.flatMap(
+    Layer.build(Layer.fresh(store)),
+    (context) =>
+      Effect.provide(DocketStore.DocketStore.use((store) => store.docket({ name, prefix: "docket" })), context)
+  )
 
 /** How many scripts a server has run since the effect was made. */
 const countScripts = Effect.fnUntraced(function*(admin: Redis) {
@@ -128,6 +128,29 @@ for (const [what, target] of [["a single server", single], ["a cluster", cluster
         const { result, scripts } = yield* unanswered(it, store.add([addition("k")], { atomic: true }))
         assert.strictEqual(Result.getOrThrow(result)[0]?.disposition, "Existing")
         assert.strictEqual(yield* scripts.now, 2)
+      }).pipe(Effect.scoped))
+
+    it.live("a strike while a worker is cut off → it claims nothing that the strike stops, and hears why", () =>
+      Effect.gen(function*() {
+        const { admin, proxy, url } = yield* target
+        const near = `redis://127.0.0.1:${admin.options.port}`
+        const name = uniqueName()
+        const far = yield* open(RedisStore.layer({ url }), name)
+        const worker = yield* attachTo(far)
+        yield* worker.turn({ capacity: 1 })
+        yield* proxy.refuse(true)
+        yield* proxy.cut
+        const operator = yield* open(RedisStore.layer({ url: near }), name)
+        const [added] = yield* operator.add([addition("k")], { atomic: true })
+        yield* operator.strike({ task: "T", where: [], reason: "broken", author: "grace", until: undefined })
+        yield* proxy.refuse(false)
+        const claims = yield* Effect.retry(worker.claim(), { schedule: Schedule.spaced(50) })
+        assert.deepStrictEqual(claims, [])
+        assert.deepStrictEqual(yield* far.awaitOutcome("k", added!.generation), {
+          _tag: "Struck",
+          reason: "broken",
+          author: "grace"
+        })
       }).pipe(Effect.scoped))
 
     it.live("the connection that listens is half open → events come again within a quarter of a minute", () =>

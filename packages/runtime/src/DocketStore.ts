@@ -220,6 +220,8 @@ export interface TurnRequest {
   /** How many runs to claim in all, and at most how many of a lane. */
   readonly capacity: number
   readonly lanes: ReadonlyMap<string, number> | undefined
+  /** How many runs of flows that are between two steps to claim besides: a worker whose slots are all taken goes on with them. */
+  readonly between?: number | undefined
   /** Tasks to leave alone. */
   readonly except: ReadonlySet<string> | undefined
 }

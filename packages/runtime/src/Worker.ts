@@ -24,7 +24,7 @@ import { type AnyOptions, start, work } from "./internal/worker/start.ts"
 export interface Options<Flows extends ReadonlyArray<Flow.AnyNamed>> {
   /** Executions at once in this worker. Default 10. */
   readonly concurrency?: number | undefined
-  /** Flows this worker advances. It needs the handlers of all their tasks. Not interpreted by this version. */
+  /** Flows this worker advances. It needs the handlers of all their tasks. */
   readonly flows?: Flows | undefined
   /** Lanes this worker serves, first come first; or a number of slots per lane. Default `["default"]`. */
   readonly lanes?: ReadonlyArray<string> | { readonly [lane: string]: number } | undefined
@@ -64,7 +64,7 @@ export interface Report {
 
 /**
  * Layer that runs a worker for as long as it lives. A task without a handler is a missing requirement. Fails with reason
- * `InvalidOption` if an option makes no sense, `Unsupported` if a task or a flow asks for what this version does not do.
+ * `InvalidOption` if an option makes no sense, `Unsupported` if a task asks for what this version does not do.
  *
  * @category layers
  * @since 0.1.0

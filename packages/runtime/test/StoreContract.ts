@@ -13,6 +13,7 @@ import { cancelling } from "./contract/cancelling.ts"
 import { comparison } from "./contract/comparison.ts"
 import { delivery } from "./contract/delivery.ts"
 import { failures } from "./contract/failures.ts"
+import { flows } from "./contract/flows.ts"
 import { gates } from "./contract/gates.ts"
 import * as kit from "./contract/kit.ts"
 import { operating } from "./contract/operating.ts"
@@ -38,6 +39,7 @@ export const suite = (name: string, layer: Layer.Layer<DocketStore, unknown>, op
     describe("strikes and pauses", () => strikes(made))
     describe("gates", () => gates(made))
     describe("agenda", () => agenda(made))
+    describe("flows", () => flows(made))
     describe("operating", () => operating(made))
     if (!made.isLive) describe("the model", () => comparison(layer, options))
   })

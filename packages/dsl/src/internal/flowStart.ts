@@ -36,7 +36,10 @@ const reader = (docket: Docket["Service"], graph: Graph): execution.Reader => {
         return Effect.succeed({ _tag: "Progress", value, at: DateTime.makeUnsafe(event.at) } as const)
       }
       if (event._tag === "Finished") {
-        return Effect.map(outcome(key, event.outcome), (exit) => ({ _tag: event._tag, exit, at: DateTime.makeUnsafe(event.at) }))
+        return Effect.map(
+          outcome(key, event.outcome),
+          (exit) => ({ _tag: event._tag, exit, at: DateTime.makeUnsafe(event.at) })
+        )
       }
       // that of a step is its own
       if (event._tag === "Progress") return Effect.undefined

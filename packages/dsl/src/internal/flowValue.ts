@@ -10,8 +10,8 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type * as Gather from "../Gather.ts"
 import type { DocketError } from "../DocketError.ts"
+import type * as Gather from "../Gather.ts"
 import * as Task from "../Task.ts"
 import * as TaskFailure from "../TaskFailure.ts"
 import { type Codec, codec, jsonStep } from "./codec.ts"
@@ -61,13 +61,15 @@ export const failureOf = ({ graph, key }: Pick<Place, "graph" | "key">, reason: 
 export const encodeFailure = (failure: TaskFailure.TaskFailure): Effect.Effect<Blame> =>
   failures().encodeFailure(failure).pipe(
     Effect.catch((message) =>
-      Effect.orDie(failures().encodeFailure(
-        new TaskFailure.TaskFailure({
-          task: failure.task,
-          key: failure.key,
-          reason: new TaskFailure.Defect({ defect: new Error(`a defect that cannot be stored: ${message}`) })
-        })
-      ))
+      Effect.orDie(
+        failures().encodeFailure(
+          new TaskFailure.TaskFailure({
+            task: failure.task,
+            key: failure.key,
+            reason: new TaskFailure.Defect({ defect: new Error(`a defect that cannot be stored: ${message}`) })
+          })
+        )
+      )
     ),
     Effect.map((e) => ({ p: undefined, e }))
   )

@@ -302,8 +302,10 @@ export const attach = Effect.fnUntraced(function*(
   )
   yield* beat
   const look = Effect.map(findUnserved(), (found) => {
+    const known = new Set(unserved.map(({ lane, task, version }) => groupId(task, version, lane)))
     unserved = found
-    if (found.length > 0) options.onWake()
+    // a turn tells of them; those that it has told of cost nothing while they wait
+    if (found.some(({ lane, task, version }) => !known.has(groupId(task, version, lane)))) options.onWake()
   })
   yield* Effect.forkScoped(
     Effect.forever(Effect.andThen(Effect.sleep(heartbeat), Effect.ignore(Effect.andThen(beat, look))))

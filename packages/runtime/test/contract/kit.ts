@@ -5,7 +5,7 @@
  * lets time pass only where the contract is about time. Where time is real, leases that have to hold are long, those that
  * have to run out are short and belong to claims that nobody renews, and nothing is asserted that a slow machine breaks.
  */
-import { type Agenda, Docket, type DocketError, Task, TaskGroup } from "@effect-docket/dsl"
+import { type Agenda, Docket, type DocketError, type Flow, Task, TaskGroup } from "@effect-docket/dsl"
 import { assert, it } from "@effect/vitest"
 import { Clock, Context, Effect, Exit, Latch, Layer, Logger, Schedule, Schema, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -97,7 +97,7 @@ export const longLease = 60_000
 // A lease that has to run out.
 export const shortLease = 100
 
-type AnyWorker<Tasks extends Task.Any> = Worker.Requirements<Tasks, readonly []>
+type Flows = ReadonlyArray<Flow.AnyNamed>
 
 /** A kit for one kind of time. */
 export interface Kit {
@@ -111,17 +111,21 @@ export interface Kit {
   /** Lets time pass until something holds that nobody announces. */
   readonly eventually: <E, R>(condition: Effect.Effect<boolean, E, R>) => Effect.Effect<void, E, R>
   /** Runs a worker until nothing is pending or running. */
-  readonly drain: <Tasks extends Task.Any>(
+  readonly drain: <Tasks extends Task.Any, const F extends Flows = readonly []>(
     group: TaskGroup.TaskGroup<Tasks>,
-    options?: Worker.Options<readonly []>
-  ) => Effect.Effect<Worker.Report, DocketError.DocketError, AnyWorker<Tasks>>
+    options?: Worker.Options<F>
+  ) => Effect.Effect<Worker.Report, DocketError.DocketError, Worker.Requirements<Tasks, F>>
 }
 
 /** Starts a worker. It is stopped by `stop`, or by the end of the test. */
-export const start = <Tasks extends Task.Any>(
+export const start = <Tasks extends Task.Any, const F extends Flows = readonly []>(
   group: TaskGroup.TaskGroup<Tasks>,
-  options?: Worker.Options<readonly []>
-): Effect.Effect<{ readonly stop: Effect.Effect<void> }, DocketError.DocketError, AnyWorker<Tasks> | Scope.Scope> =>
+  options?: Worker.Options<F>
+): Effect.Effect<
+  { readonly stop: Effect.Effect<void> },
+  DocketError.DocketError,
+  Worker.Requirements<Tasks, F> | Scope.Scope
+> =>
   Effect.gen(function*() {
     const scope = yield* Scope.fork(yield* Effect.scope)
     yield* Layer.buildWithScope(Layer.fresh(Worker.layer(group, options)), scope)
@@ -175,11 +179,18 @@ export const make = (
     passing,
     eventually: (condition) =>
       passing(Effect.asVoid(Effect.repeat(condition, { until: (holds) => holds, schedule: Schedule.spaced(5) }))),
-    drain: <Tasks extends Task.Any>(group: TaskGroup.TaskGroup<Tasks>, options?: Worker.Options<readonly []>) =>
+    drain: <Tasks extends Task.Any, const F extends Flows = readonly []>(
+      group: TaskGroup.TaskGroup<Tasks>,
+      options?: Worker.Options<F>
+    ) =>
       isLive
         ? Worker.runUntilIdle(group, options)
         // the clock of the test is a `TestClock`
-        : DocketTest.drain(group, options) as Effect.Effect<Worker.Report, DocketError.DocketError, AnyWorker<Tasks>>
+        : DocketTest.drain(group, options) as Effect.Effect<
+          Worker.Report,
+          DocketError.DocketError,
+          Worker.Requirements<Tasks, F>
+        >
   }
 }
 

@@ -121,8 +121,10 @@ const hear = (run: Run, happened: Happened): Answer => {
   }
   return at.t === "go"
     ? Effect.flatMap(resume(world, at, root), (start) => proceed(run, start, trail))
-    : Effect.flatMap(readBlame(world, { p: at.p, e: run.thread.exit ?? "" }), (signal) =>
-      proceed(run, { after: at.p, signal }, trail))
+    : Effect.flatMap(
+      readBlame(world, { p: at.p, e: run.thread.exit ?? "" }),
+      (signal) => proceed(run, { after: at.p, signal }, trail)
+    )
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -218,7 +220,8 @@ const finish = (run: Run, trail: Trail, from: Source): Answer =>
     ? Effect.succeed({ change: { _tag: "Completed", exit: writeEnd({ from, undo: [] }) } })
     : Effect.gen(function*() {
       // this record is gone then: what the gather above has to know goes with its word
-      const undo = yield* Effect.forEach(trail.undo, ({ from, p }) => Effect.map(embed(run, from), (from) => ({ p, from })))
+      const undo = yield* Effect.forEach(trail.undo, ({ from, p }) =>
+        Effect.map(embed(run, from), (from) => ({ p, from })))
       return { change: { _tag: "Completed", exit: writeEnd({ from: yield* embed(run, from), undo }) } }
     })
 
@@ -255,7 +258,11 @@ const undo = (run: Run, trail: Trail, index: number, why: Ending): Answer => {
       return yield* undo(run, trail, index - 1, why)
     }
     const id = `undo~${index}`
-    const member = yield* memberOf(run, { gather: id, index: 0, name: p, chain: chainOf(p, undefined), after: 0 }, signal.value)
+    const member = yield* memberOf(
+      run,
+      { gather: id, index: 0, name: p, chain: chainOf(p, undefined), after: 0 },
+      signal.value
+    )
     const gather = { id, succeeded: 1, failed: 1, ended: 1 }
     return goOn(run, { t: "undo", i: index, why }, trail, { _tag: "Gather", gather }, { members: [member] })
   })
@@ -473,7 +480,10 @@ const cancelRest = (run: Run, { id, n, p }: { readonly id: string; readonly n: n
       yield* Effect.forEach(members, (member, offset) =>
         member
           ? Effect.void
-          : Effect.retry(flow.store.cancel(memberKey(claim.key, id, names?.[from + offset] ?? from + offset)), patience), {
+          : Effect.retry(
+            flow.store.cancel(memberKey(claim.key, id, names?.[from + offset] ?? from + offset)),
+            patience
+          ), {
         concurrency: 50,
         discard: true
       })

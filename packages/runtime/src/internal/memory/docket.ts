@@ -7,7 +7,17 @@
 import type { Docket } from "@effect-docket/dsl"
 import type * as Clock from "effect/Clock"
 import * as Result from "effect/Result"
-import type { Change, Claim, Fence, Outlook, Renewed, Settled, Settlement, TurnReply, TurnRequest } from "../../DocketStore.ts"
+import type {
+  Change,
+  Claim,
+  Fence,
+  Outlook,
+  Renewed,
+  Settled,
+  Settlement,
+  TurnReply,
+  TurnRequest
+} from "../../DocketStore.ts"
 import { isAllowed, isSettled, type Stored, type Transition } from "../transitions.ts"
 import { Gates } from "./gates.ts"
 import { Groups } from "./groups.ts"
@@ -139,12 +149,14 @@ export class MemoryDocket {
   /** What would refuse these additions now. A key that is taken is not refused. */
   refused(additions: ReadonlyArray<Docket.EncodedAddition>): ReadonlyArray<Docket.EncodedRefusal | undefined> {
     const now = this.now
+    const refusals = additions.map((addition) => this.#refusal(addition, now))
+    // most of the time nothing is refused, and nothing more is to be found out
+    if (refusals.every((refusal) => refusal === undefined)) return refusals
     const before = new Set<string>()
-    return additions.map((addition) => {
-      const { key, onExisting } = addition
+    return additions.map(({ key, onExisting }, index) => {
       const run = this.#runs.get(key)
       const isTaken = before.has(key) || (run !== undefined && !isSettled(run.state))
-      const refusal = isTaken && onExisting !== "replace" ? undefined : this.#refusal(addition, now)
+      const refusal = isTaken && onExisting !== "replace" ? undefined : refusals[index]
       if (refusal === undefined) before.add(key)
       return refusal
     })
@@ -291,19 +303,22 @@ export class MemoryDocket {
   turn(session: Session, request: TurnRequest): TurnReply {
     const now = this.now
     session.free = 0
+    session.freeBetween = 0
     session.isWatching = false
     const settled = request.settle.map((settlement) => this.#apply(settlement, now))
     this.#advance(now)
+    const between = this.#claimBetween(session, request, now)
     const claimed = request.capacity > 0 ? this.#claim(session, request, now) : []
     this.#admit(now)
     session.free = Math.max(0, request.capacity - claimed.length)
+    session.freeBetween = Math.max(0, (request.between ?? 0) - between.length)
     // it may have been woken for more than it takes: what is left is for the others
     for (const group of session.groups) {
       if (group.ready > 0) this.groups.wake(group, group.ready)
     }
     const cancelled = session.cancelled
     if (cancelled.length > 0) session.cancelled = []
-    return { now, settled, claimed, cancelled, unserved: this.groups.unserved }
+    return { now, settled, claimed: [...between, ...claimed], cancelled, unserved: this.groups.unserved }
   }
 
   renew(session: Session, fences: ReadonlyArray<Fence>): ReadonlyArray<Renewed> {
@@ -395,6 +410,16 @@ export class MemoryDocket {
     this.#arm(more ? now : this.#gates.lookAt)
   }
 
+  #claimBetween(session: Session, { between = 0 }: TurnRequest, now: number): ReadonlyArray<Claim> {
+    const claims: Array<Claim> = []
+    while (claims.length < between) {
+      const first = session.next(true)
+      if (first === undefined) break
+      claims.push(this.#claimOne(first, session, now)!) // neither a strike nor a gate concerns it
+    }
+    return claims
+  }
+
   #claim(session: Session, { capacity, except, lanes }: TurnRequest, now: number): ReadonlyArray<Claim> {
     const claims: Array<Claim> = []
     const room = lanes === undefined ? undefined : new Map(lanes)
@@ -402,7 +427,7 @@ export class MemoryDocket {
     session.except = except
     let refused = 0
     while (claims.length < capacity) {
-      const first = session.next
+      const first = session.next(false)
       if (first === undefined) break
       const claim = this.#claimOne(first, session, now)
       if (claim === undefined) {
@@ -411,22 +436,22 @@ export class MemoryDocket {
         break
       }
       claims.push(claim)
-      const { isBetween, lane } = first.group
-      if (room !== undefined && !isBetween) room.set(lane, room.get(lane)! - 1)
+      const { lane } = first.group
+      if (room !== undefined) room.set(lane, room.get(lane)! - 1)
     }
     return claims
   }
 
   #claimOne(run: Run, session: Session, now: number): Claim | undefined {
     const { group } = run
-    const strike = this.strikes.find(group.task, run.payload, now)
+    const strike = group.isBetween ? undefined : this.strikes.find(group.task, run.payload, now)
     const { part } = run
     if (strike !== undefined && part === undefined) {
       this.#settle(run, "skip", "Skipped", { _tag: "Struck", ...struckBy(strike) }, now)
       return undefined
     }
     // in a flow it is a failure of the step, and what becomes of that is said by the flow
-    if (strike !== undefined && !group.isBetween) part!.stopped = { _tag: "Struck", ...struckBy(strike) }
+    if (strike !== undefined) part!.stopped = { _tag: "Struck", ...struckBy(strike) }
     const limits = session.options.gates?.get(group.task)
     const isStopped = part?.stopped !== undefined
     const refusing = run.gates === undefined || isStopped ? undefined : this.#gates.refusing(run, limits, now)

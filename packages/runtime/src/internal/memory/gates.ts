@@ -243,11 +243,12 @@ export class Gates {
 
   /** A run is not running any more. */
   leftRunning(run: Run): void {
-    for (const gate of this.#of(run)) {
-      if (gate.kind !== "concurrency") continue
-      gate.used--
-      this.#touched.add(gate)
-    }
+    const text = run.gates?.concurrency
+    if (text === undefined) return
+    // of the others nothing changes, and they may be gone by now
+    const gate = this.#get("concurrency", text)
+    gate.used--
+    this.#touched.add(gate)
   }
 
   /** A run is not held any more. */

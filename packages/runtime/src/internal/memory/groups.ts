@@ -98,8 +98,7 @@ export class Groups {
       if (count <= 0) return
       const taken = Math.min(count, session.roomFor(group))
       if (taken <= 0) continue
-      session.free -= taken
-      if (!group.isBetween) session.room?.set(group.lane, session.room.get(group.lane)! - taken)
+      session.take(group, taken)
       count -= taken
       this.#observers.call(session.options.onWake)
     }

@@ -12,6 +12,8 @@ export class Session {
   readonly groups: Array<Group> = []
   /** Slots that its last turn left free, less the runs that it was woken for since. */
   free = 0
+  /** The same for runs of flows between two steps. */
+  freeBetween = 0
   /** The same per lane, if it divides them: it is not woken for what it would not take. */
   room: Map<string, number> | undefined = undefined
   /** Tasks that it leaves alone. */
@@ -26,12 +28,11 @@ export class Session {
   }
 
   /** How many ready runs of a group it would take. */
-  roomFor({ lane, task }: Group): number {
+  roomFor({ isBetween, lane, task }: Group): number {
+    if (isBetween) return this.freeBetween
     return this.except?.has(task) === true
       ? 0
       : this.room === undefined
-      ? this.free
-      : lane === ""
       ? this.free
       : Math.min(this.free, this.room.get(lane) ?? 0)
   }
@@ -42,13 +43,27 @@ export class Session {
     return version !== undefined && group.version <= version && this.options.lanes.includes(group.lane)
   }
 
-  /** The ready run that it would take next: the earliest of the highest priority among the groups that it serves. */
-  get next(): Run | undefined {
+  /** Takes back what `roomFor` said, for so many runs. */
+  take(group: Group, count: number): void {
+    if (group.isBetween) {
+      this.freeBetween -= count
+      return
+    }
+    this.free -= count
+    this.room?.set(group.lane, this.room.get(group.lane)! - count)
+  }
+
+  /**
+   * The ready run that it would take next: the earliest of the highest priority among the groups that it serves, those of
+   * flows between two steps or the others.
+   */
+  next(between: boolean): Run | undefined {
     let first: Run | undefined
     // a worker serves few groups
     for (const group of this.groups) {
-      if (group.ready === 0 || group.paused !== undefined || this.except?.has(group.task) === true) continue
-      if (this.room !== undefined && !group.isBetween && (this.room.get(group.lane) ?? 0) <= 0) continue
+      if (group.isBetween !== between || group.ready === 0 || group.paused !== undefined) continue
+      if (!between && this.except?.has(group.task) === true) continue
+      if (!between && this.room !== undefined && (this.room.get(group.lane) ?? 0) <= 0) continue
       const run = group.first!
       if (
         first === undefined || run.priority > first.priority ||

@@ -5,7 +5,16 @@
  * It knows nothing of how a store works: it sees requests, answers and events, as an auditor would.
  */
 import type { Docket } from "@effect-docket/dsl"
-import type { Claim, Fence, Pause, Renewed, StoredEvent, TurnReply, TurnRequest, WorkerOptions } from "../../DocketStore.ts"
+import type {
+  Claim,
+  Fence,
+  Pause,
+  Renewed,
+  StoredEvent,
+  TurnReply,
+  TurnRequest,
+  WorkerOptions
+} from "../../DocketStore.ts"
 import { Gates } from "./gates.ts"
 import type { Trace } from "./trace.ts"
 
@@ -220,8 +229,10 @@ export class Ledger {
       }
       const run = this.generations.get(id(key, claim.generation))!
       const isCurrent = run.latest === claim && run.ended === undefined && !claim.lost && claim.settled === undefined
+      // a gate may hold what was taken back, and nobody is told
+      if (isCurrent && answer === "Lost" && claim.until <= now) claim.lost = true
       this.#check(
-        isCurrent === (answer === "Applied"),
+        (isCurrent && !claim.lost) === (answer === "Applied"),
         () => `${change._tag} of ${nameOf(claim)} was ${answer}, but ${claimState(claim, run)}`
       )
       if (answer === "Duplicate") {
@@ -276,7 +287,7 @@ export class Ledger {
       )
       const before = run.latest
       this.#check(
-        before === undefined || before.settled !== undefined || before.lost,
+        before === undefined || before.settled !== undefined || before.lost || before.until <= now,
         () => `${nameOf(claim)} is claimed while ${before!.process} holds it until ${before!.until}`
       )
       if (claim.lost > 0) this.figures.redelivered++
@@ -323,8 +334,9 @@ export class Ledger {
       const run = this.generations.get(id(key, generation))!
       const isCurrent = run.latest === claim && run.ended === undefined && !claim.lost && claim.settled === undefined
       const isKept = answer === "Renewed" || answer === "Cancelled"
+      if (isCurrent && answer === "Lost" && claim.until <= now) claim.lost = true
       this.#check(
-        isCurrent === isKept && (answer === "Cancelled") === (isCurrent && run.cancelling),
+        (isCurrent && !claim.lost) === isKept && (answer === "Cancelled") === (isCurrent && run.cancelling),
         () => `renewing ${nameOf(claim)} was answered with ${answer}, but ${claimState(claim, run)}`
       )
       if (isKept) claim.until = now + claim.lease
@@ -371,9 +383,10 @@ export class Ledger {
 
   /** A body begins. */
   begin(process: string, key: string, attempt: number, startedAt: number): Claimed | undefined {
-    const claims = this.#ofProcess.get(process)?.filter((claim) =>
-      claim.key === key && claim.attempt === attempt && claim.startedAt === startedAt
-    ) ?? []
+    const claims =
+      this.#ofProcess.get(process)?.filter((claim) =>
+        claim.key === key && claim.attempt === attempt && claim.startedAt === startedAt
+      ) ?? []
     const claim = claims.find(({ starts }) => starts === 0) ?? claims[0]
     this.figures.bodies++
     if (claim === undefined) {

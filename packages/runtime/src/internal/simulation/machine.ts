@@ -86,7 +86,9 @@ export class Machine {
         if (timer === undefined) {
           return waited < patience
             ? Effect.andThen(Effect.yieldNow, turn(waited + 1))
-            : Effect.fail(new Stuck({ message: "everybody waits, and no clock moves them: for something outside of it?" }))
+            : Effect.fail(
+              new Stuck({ message: "everybody waits, and no clock moves them: for something outside of it?" })
+            )
         }
         this.#timers.remove(timer)
         if (timer.at > this.#now) {

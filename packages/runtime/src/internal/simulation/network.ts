@@ -180,7 +180,11 @@ export class Connection {
     return Effect.callback<A, DocketError.DocketError>((resume) => {
       const plan = this.#network.plan()
       const isAway = !this.#network.isCalm && machine.now < this.#network.awayUntil
-      const fault = isAway ? "lostRequest" : plan.fault === "crash" && this.#onCrash === undefined ? undefined : plan.fault
+      const fault = isAway
+        ? "lostRequest"
+        : plan.fault === "crash" && this.#onCrash === undefined
+        ? undefined
+        : plan.fault
       if (fault === undefined && latency === 0) {
         return this.#apply(operation, effect, seen, (exit) => process.post(() => resume(exit)))
       }
@@ -280,15 +284,16 @@ export class Connection {
           this.#call("await", Effect.void, () => key),
           this.#wait<Docket.EncodedOutcome>("await", store.awaitOutcome(key, generation))
         ),
-      subscribe: (key) =>
-        Effect.andThen(this.#call("subscribe", Effect.void), this.#hold(store.subscribe(key))),
-      progress: (fence, value) => this.#call("progress", store.progress(fence, value), (answer) => `${fence.key}: ${answer}`),
+      subscribe: (key) => Effect.andThen(this.#call("subscribe", Effect.void), this.#hold(store.subscribe(key))),
+      progress: (fence, value) =>
+        this.#call("progress", store.progress(fence, value), (answer) => `${fence.key}: ${answer}`),
       explain: (key) => this.#call("explain", store.explain(key), () => key),
       snapshot: this.#stream("snapshot", store.snapshot),
       counts: this.#call("counts", store.counts),
       deadLetters: (task) => this.#stream("deadLetters", store.deadLetters(task)),
       strike: (strike) => this.#call("strike", store.strike(strike), noted(() => ledger.struck(strike), strike.task)),
-      restore: (strike) => this.#call("restore", store.restore(strike), noted(() => ledger.restored(strike), strike.task)),
+      restore: (strike) =>
+        this.#call("restore", store.restore(strike), noted(() => ledger.restored(strike), strike.task)),
       pause: (pause, reason) =>
         this.#call("pause", store.pause(pause, reason), noted(() => ledger.paused(pause), pause.task ?? "everything")),
       resume: (pause) =>

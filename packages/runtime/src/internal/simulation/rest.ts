@@ -27,16 +27,17 @@ const calm = (world: World): void => {
 const left = (world: World): Effect.Effect<ReadonlyArray<Docket.EncodedRun>> =>
   Effect.orDie(Stream.runCollect(world.store.snapshot))
 
-/** Whether something waits for what will come by itself, or for an operator. */
-const isVisiblyWaiting = (explanation: Docket.Explanation, now: number): boolean => {
+/** Whether something waits for what will come by itself, for an operator, or for a worker that is not busy. */
+const isVisiblyWaiting = (explanation: Docket.Explanation, now: number, isBusy: boolean): boolean => {
   switch (explanation._tag) {
     case "NotDue":
       return DateTime.toEpochMillis(explanation.at) >= now
     case "Retrying":
       return DateTime.toEpochMillis(explanation.next) >= now
+    case "Waiting":
+      return isBusy
     case "Unknown":
     case "NoWorker":
-    case "Waiting":
       return false
     default:
       return true
@@ -45,9 +46,12 @@ const isVisiblyWaiting = (explanation: Docket.Explanation, now: number): boolean
 
 /** Every run that is left is running, or says what it waits for. */
 const explains = Effect.fnUntraced(function*(world: World) {
+  const { claims } = world.ledger.figures
+  yield* Effect.sleep(grace)
+  const isBusy = world.ledger.figures.claims > claims
   for (const { key, state } of yield* left(world)) {
     const explanation = yield* Effect.orDie(world.store.explain(key))
-    if (isVisiblyWaiting(explanation, world.machine.now)) continue
+    if (isVisiblyWaiting(explanation, world.machine.now, isBusy)) continue
     world.ledger.violation(`${key} is ${state} and does not move: ${explanation._tag}`)
   }
 })
@@ -57,27 +61,38 @@ const isPerpetual = (world: World, task: string): boolean => {
   return known !== undefined && Interpreter.resolved(known).perpetual !== undefined
 }
 
-/** Waits until nothing is left but what goes on for ever, and ends that. */
-const drain = Effect.fnUntraced(function*(world: World) {
-  for (let look = 0; look < looks; look++) {
-    const runs = yield* left(world)
-    if (runs.length === 0) return
-    if (runs.every(({ task }) => isPerpetual(world, task))) {
-      for (const { key } of runs) {
-        world.network.catchUp()
-        world.trace.add("", `ends ${key}`)
-        yield* Effect.orDie(world.store.cancel(key))
-        world.ledger.cancelled(key, true)
-      }
-      world.network.catchUp()
-      yield* Effect.sleep(1000)
-      continue
-    }
-    const pending = runs.filter(({ state, task }) => !isPerpetual(world, task) && state !== "Running")
-    const next = Math.min(...pending.map(({ due }) => due))
-    yield* Effect.sleep(Math.min(1000 * (look + 1), Math.max(100, next - world.machine.now)))
+/** Ends what would go on for ever; what is left otherwise. */
+const end = Effect.fnUntraced(function*(world: World) {
+  const runs = yield* left(world)
+  for (const { key, task } of runs) {
+    if (!isPerpetual(world, task)) continue
+    world.network.catchUp()
+    world.trace.add("", `ends ${key}`)
+    yield* Effect.orDie(world.store.cancel(key))
+    world.ledger.cancelled(key, true)
   }
-  for (const { key, state } of yield* left(world)) world.ledger.violation(`${key} is ${state} for ever`)
+  world.network.catchUp()
+  return runs.filter(({ task }) => !isPerpetual(world, task))
+})
+
+/** Waits for everything, and ends what has no end. */
+const drain = Effect.fnUntraced(function*(world: World) {
+  for (let look = 1; look <= looks; look++) {
+    const runs = yield* end(world)
+    if (runs.length === 0) return
+    const next = Math.min(...runs.filter(({ state }) => state === "Scheduled").map(({ due }) => due))
+    yield* Effect.sleep(Math.min(1000 * look, Math.max(100, next - world.machine.now)))
+  }
+  for (const { key, state } of yield* end(world)) world.ledger.violation(`${key} is ${state} for ever`)
+})
+
+/** Workers stop; they may have sown a perpetual task again meanwhile. */
+const close = Effect.fnUntraced(function*(world: World) {
+  world.isClosing = true
+  for (const worker of world.workers) world.stop(worker)
+  yield* Effect.sleep("2 minutes")
+  for (const { process } of world.workers) world.ledger.violation(`${process.name} does not stop`)
+  yield* end(world)
 })
 
 /** Each generation has ended, and no claim is open. */
@@ -94,11 +109,8 @@ const settled = (world: World): void => {
   for (const what of world.open) ledger.violation(`the producer ${what}, for ever`)
 }
 
-/** Workers stop, what is kept is forgotten, and nothing is left. */
+/** What is kept is forgotten, and nothing is left. */
 const nothingLeft = Effect.fnUntraced(function*(world: World) {
-  for (const worker of world.workers) world.stop(worker)
-  yield* Effect.sleep("2 minutes")
-  for (const { process } of world.workers) world.ledger.violation(`${process.name} does not stop`)
   yield* Effect.sleep(world.ledger.retention + 60_000)
   const { wakeAt, ...sizes } = MemoryStore.sizes(world.store)
   for (const [name, size] of Object.entries(sizes)) {
@@ -120,8 +132,7 @@ export const rest = (world: World): Effect.Effect<void> =>
     for (const pause of pauses) world.ledger.resumed(pause)
     for (const strike of strikes) world.ledger.restored(strike)
     yield* drain(world)
-    yield* Effect.sleep(grace)
-    world.network.catchUp()
+    yield* close(world)
     settled(world)
     yield* nothingLeft(world)
     const { verify } = world.subject

@@ -55,7 +55,9 @@ export const play = (subject: Effect.Effect<Subject>, script: Script): Effect.Ef
     const exit = yield* Effect.exit(machine.run(() => fiber.pollUnsafe() !== undefined))
     if (Exit.isFailure(exit)) ledger.violation(Cause.prettyErrors(exit.cause).map(({ message }) => message).join(", "))
     const ended = fiber.pollUnsafe()
-    if (ended !== undefined && Exit.isFailure(ended)) ledger.violation(`a bug of the simulation: ${Cause.pretty(ended.cause)}`)
+    if (ended !== undefined && Exit.isFailure(ended)) {
+      ledger.violation(`a bug of the simulation: ${Cause.pretty(ended.cause)}`)
+    }
     const { bodies, claims, redelivered, runs } = ledger.figures
     const report: Report = {
       seed: script.seed,

@@ -74,6 +74,8 @@ export class World {
   readonly workers = new Set<Member>()
   /** What the producer has begun and not ended. */
   readonly open = new Set<string>()
+  /** No worker follows those that end. */
+  isClosing = false
   readonly #setup: Setup
   readonly #server: Process
   readonly #producer: Context.Context<never>
@@ -175,8 +177,8 @@ export class World {
     member.connection.close()
     // whoever looks after workers starts another one
     const wait = this.#restarts.pick([0, 500, 5000, 30_000])
-    this.machine.at(this.machine.now + wait, () => {
-      if (!this.network.isCalm && this.workers.size < this.most) this.start()
+    this.machine.at(this.machine.now + (this.network.isCalm ? 0 : wait), () => {
+      if (!this.isClosing && this.workers.size < this.most) this.start()
     })
   }
 

@@ -57,6 +57,10 @@ export interface Counts {
   retried: number
 }
 
+// Flows that a worker interprets at once, besides the bodies that it runs: each takes a moment, but for those that have to
+// read or write a lot.
+const mostBetween = 32
+
 // How long a body may go on after it was interrupted, before the run is settled without it. Long enough for finalizers
 // that talk to a server; a body that takes longer ignores interruption.
 const grace = 5000
@@ -114,6 +118,8 @@ export class Loop implements pipeline.Env {
   /** Turns under way, and how many runs they ask for. */
   readonly #turns = new Set<Fiber.Fiber<void>>()
   #asked = 0
+  /** How many of the active runs are flows between two steps, which take no slot. */
+  #between = 0
   /** The store answers at once. */
   #immediate = false
   #fork: (<A>(effect: Effect.Effect<A>) => Fiber.Fiber<A>) | undefined = undefined
@@ -156,6 +162,10 @@ export class Loop implements pipeline.Env {
     return this.#active.size
   }
 
+  get #bodies(): number {
+    return this.#active.size - this.#between
+  }
+
   /** Grows with everything that happens. */
   get progress(): number {
     return this.#steps
@@ -185,7 +195,8 @@ export class Loop implements pipeline.Env {
     this.#steps++
     slot.timer?.interruptUnsafe()
     this.#active.delete(slot.claim.token)
-    this.#ended++
+    if (slot.claim.thread?.between === true) this.#between--
+    else this.#ended++
     if (settlement === undefined) {
       slot.program.metrics("lost", 1)
       // the store does not know that the slot is free
@@ -298,7 +309,7 @@ export class Loop implements pipeline.Env {
       const settle = this.#outbox
       const begun = this.#nanos()
       // fast ones have all ended by now
-      const saturated = this.#active.size + this.#ended >= this.#settings.concurrency
+      const saturated = this.#bodies + this.#ended >= this.#settings.concurrency
       if (this.#ended > 0 && (saturated || this.#buffer.length > 0)) {
         this.#ahead.observeRuns(begun - this.#turnedAt, this.#ended)
       }
@@ -312,6 +323,7 @@ export class Loop implements pipeline.Env {
         settle,
         capacity,
         lanes: this.#lanes(),
+        between: this.#stopping || this.#flows.size === 0 ? 0 : Math.max(0, mostBetween - this.#between),
         except: this.#except()
       })
       return Effect.matchEffect(Effect.catchDefect(turn, asUnavailable), {
@@ -332,7 +344,7 @@ export class Loop implements pipeline.Env {
 
   #capacity(): number {
     const ahead = this.#isDivided ? 0 : this.#ahead.count
-    return Math.max(0, this.#settings.concurrency + ahead - this.#active.size - this.#buffer.length - this.#asked)
+    return Math.max(0, this.#settings.concurrency + ahead - this.#bodies - this.#buffer.length - this.#asked)
   }
 
   #lanes(): ReadonlyMap<string, number> | undefined {
@@ -366,7 +378,12 @@ export class Loop implements pipeline.Env {
   #take(reply: TurnReply, settle: ReadonlyArray<Sent>, capacity: number): Effect.Effect<void> {
     this.#steps++
     this.#offset = reply.now - this.clock.currentTimeMillisUnsafe()
-    this.#more = capacity > 0 && reply.claimed.length >= capacity
+    let between = 0
+    for (const claim of reply.claimed) {
+      if (claim.thread?.between === true) between++
+      else this.#buffer.push(claim)
+    }
+    this.#more = capacity > 0 && reply.claimed.length - between >= capacity
     const messages: Array<Effect.Effect<void>> = []
     this.#away = 0
     if (this.#saidAway) messages.push(this.#sayBack)
@@ -378,13 +395,21 @@ export class Loop implements pipeline.Env {
       const id = `${task}/${version}/${lane}`
       if (this.#warned.has(id)) continue
       this.#warned.add(id)
-      const what = lane === "" ? `flow "${task}" (version ${version})` : `task "${task}" (version ${version}, lane "${lane}")`
+      const what = lane === ""
+        ? `flow "${task}" (version ${version})`
+        : `task "${task}" (version ${version}, lane "${lane}")`
       const missing = lane === "" ? "can interpret them" : "has a handler for them"
       messages.push(Effect.logWarning(`${count} due runs of ${what} are held: no worker ${missing}`))
     }
-    for (const claim of reply.claimed) this.#buffer.push(claim)
     if (reply.claimed.length > 0) this.#holds.openUnsafe()
     if (this.#stopping) this.#releaseBuffer()
+    if (between > 0) {
+      for (const claim of reply.claimed) {
+        if (claim.thread?.between === true) this.#begin(claim)
+      }
+      // there may be more of them
+      this.#signal.dirty = true
+    }
     this.#start()
     return messages.length === 0 ? Effect.void : Effect.all(messages, { discard: true })
   }
@@ -434,7 +459,7 @@ export class Loop implements pipeline.Env {
     // a body that ends at once comes back here: the loop goes on with the next, and nothing nests
     if (this.#starting) return
     this.#starting = true
-    while (this.#active.size < this.#settings.concurrency) {
+    while (this.#bodies < this.#settings.concurrency) {
       const claim = this.#buffer.shift()
       if (claim === undefined) break
       const limit = this.#settings.limits?.get(claim.task)
@@ -453,6 +478,7 @@ export class Loop implements pipeline.Env {
     program.metrics("started", 1)
     program.metrics("punctuality", Math.max(0, claim.startedAt - claim.due) / 1000)
     this.#active.set(claim.token, slot)
+    if (thread?.between === true) this.#between++
     const { timeout } = program.options
     if (timeout !== undefined) {
       slot.limit = timeout

@@ -351,7 +351,10 @@ const between = (env: Env, slot: Slot, thread: ClaimedThread): Effect.Effect<voi
       _tag: "Snooze",
       after: later
     })
-  return Effect.map(written, (written) => env.finish(slot, { key, generation, token, successor: undefined, ...written }))
+  return Effect.map(
+    written,
+    (written) => env.finish(slot, { key, generation, token, successor: undefined, ...written })
+  )
 }
 
 /** Fails a step that does not begin: it is struck, or dropped by a gate. */
