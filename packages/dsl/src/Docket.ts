@@ -14,13 +14,10 @@ import * as Stream from "effect/Stream"
 import { DocketError, InvalidOption } from "./DocketError.ts"
 import type * as Execution from "./Execution.ts"
 import type * as Flow from "./Flow.ts"
-import * as client from "./internal/client.ts"
 import { conditions } from "./internal/conditions.ts"
 import * as execution from "./internal/execution.ts"
 import * as flows from "./internal/flowStart.ts"
-import { gatesAgain, gatesOf } from "./internal/gates.ts"
-import { decodeLetter } from "./internal/letters.ts"
-import * as options_ from "./internal/options.ts"
+import * as letters from "./internal/letters.ts"
 import type {
   EncodedAdded,
   EncodedAddition,
@@ -53,8 +50,8 @@ export type {
   EncodedDeadLetter,
   EncodedDebounce,
   EncodedEvent,
-  EncodedGather,
   EncodedGates,
+  EncodedGather,
   EncodedMember,
   EncodedOutcome,
   EncodedParent,
@@ -426,75 +423,66 @@ export const restore = <T extends Task.Any>(
 type LetterServices<T extends Task.Any> = Task.ServicesClient<T> | Task.ServicesServer<T>
 
 /**
- * The failed runs of a task that are still kept, oldest first. A payload that does not decode is given as its JSON text.
+ * A flow that failed for good.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FlowLetter<out E> {
+  readonly key: string
+  readonly error: E | TaskFailure
+  /** The path of the step that it failed at; `None` if it had ended its compensations, or failed between two steps. */
+  readonly step: Option.Option<string>
+  readonly failedAt: DateTime.Utc
+}
+
+/**
+ * The failed runs of a task, or the failed runs of a flow, that are still kept, oldest first. A payload that does not decode
+ * is given as its JSON text. What failed as a step of a flow is among those of its task.
  *
  * @category accessors
  * @since 0.1.0
  */
-export const deadLetters = <T extends Task.Any>(
-  task: T
-): Stream.Stream<DeadLetter<T>, DocketError, Docket | LetterServices<T>> =>
+export const deadLetters: {
+  <T extends Task.Any>(task: T): Stream.Stream<DeadLetter<T>, DocketError, Docket | LetterServices<T>>
+  <Name extends string, In, A, E, Tags extends string, R>(
+    flow: Flow.Named<Name, In, A, E, Tags, R>
+  ): Stream.Stream<FlowLetter<E>, DocketError, Docket | R>
+} = (what: Task.Any | Flow.AnyNamed): Stream.Stream<never, DocketError, Docket> =>
   Stream.unwrap(Effect.map(Docket, (docket) =>
-    docket.deadLetters(task._tag).pipe(
-      Stream.mapEffect((letter) => Effect.map(decodeLetter(task, letter), ({ letter }) => letter as DeadLetter<T>)) // decoded with the schemas of T
-    )))
+    // decoded with the schemas that the overloads name
+    (Task.isTask(what) ? letters.ofTask(docket, what) : letters.ofFlow(docket, what)) as Stream.Stream<
+      never,
+      DocketError
+    >))
 
 /**
  * Schedules failed runs again, all or those that match, with a repaired payload if `map` is given; the number of runs
  * scheduled. A run that was scheduled again meanwhile is left alone. Without `map` the stored payload is kept as it is.
  *
+ * A flow goes on where it failed, and keeps what has succeeded: with its failed step, or with the failed members of its
+ * gather and no others. One whose compensations have run begins from its first step.
+ *
  * @category accessors
  * @since 0.1.0
  */
-export const redrive = <T extends Task.Any>(
-  task: T,
-  options?: {
-    readonly filter?: ((letter: DeadLetter<NoInfer<T>>) => boolean) | undefined
-    readonly map?: ((letter: DeadLetter<NoInfer<T>>) => Task.PayloadInput<NoInfer<T>>) | undefined
-    readonly limit?: number | undefined
-  }
-): Effect.Effect<number, DocketError, Docket | Enqueue<T["_tag"]> | LetterServices<T>> =>
-  Effect.gen(function*() {
-    const docket = yield* Docket
-    const granted = yield* client.key(task._tag)
-    const map = options?.map
-    return yield* docket.deadLetters(task._tag).pipe(
-      Stream.mapEffect((letter) => decodeLetter(task, letter)),
-      Stream.filter(({ letter }) => options?.filter === undefined || options.filter(letter as DeadLetter<T>)), // decoded with the schemas of T
-      Stream.take(options?.limit ?? Number.MAX_SAFE_INTEGER),
-      Stream.mapEffect(
-        Effect.fnUntraced(function*({ encoded, letter, readable }): Effect.fn.Return<EncodedAddition, DocketError> {
-          const redrive = encoded.generation
-          if (map !== undefined) {
-            const given = { key: encoded.key }
-            const repaired = yield* client.encode("Docket.redrive", granted, task, map(letter as DeadLetter<T>), given) // as above
-            return { ...repaired, redrive }
-          }
-          const { gates, lane, priority, retention } = options_.resolved(granted.task)
-          return {
-            task: task._tag,
-            version: encoded.version,
-            key: encoded.key,
-            payload: encoded.payload,
-            due: { after: 0 },
-            onExisting: "keep",
-            lane,
-            // a function can be asked about a payload that decodes, and about no other
-            priority: typeof priority === "number" ? priority : readable ? priority(letter.payload as never) : 0,
-            retention,
-            // as above
-            ...gates && {
-              gates: readable ? gatesOf(task._tag, gates, letter.payload) : gatesAgain(task._tag, gates, undefined)
-            },
-            redrive
-          }
-        })
-      ),
-      Stream.grouped(500),
-      Stream.mapEffect((additions) => docket.addEncoded(additions, { atomic: false })),
-      Stream.runFold(() => 0, (count, added) => count + added.filter((one) => one.disposition === "Added").length)
-    )
-  })
+export const redrive: {
+  <T extends Task.Any>(
+    task: T,
+    options?: {
+      readonly filter?: ((letter: DeadLetter<NoInfer<T>>) => boolean) | undefined
+      readonly map?: ((letter: DeadLetter<NoInfer<T>>) => Task.PayloadInput<NoInfer<T>>) | undefined
+      readonly limit?: number | undefined
+    }
+  ): Effect.Effect<number, DocketError, Docket | Enqueue<T["_tag"]> | LetterServices<T>>
+  <Name extends string, In, A, E, Tags extends string, R>(
+    flow: Flow.Named<Name, In, A, E, Tags, R>,
+    options?: {
+      readonly filter?: ((letter: FlowLetter<NoInfer<E>>) => boolean) | undefined
+      readonly limit?: number | undefined
+    }
+  ): Effect.Effect<number, DocketError, Docket | ToEnqueue<Tags> | R>
+} = (what: Task.Any | Flow.AnyNamed, options?: letters.Options) => letters.redrive(what, options ?? {})
 
 // ---------------------------------------------------------------------------------------------------------------------
 // untyped operations

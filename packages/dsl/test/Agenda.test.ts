@@ -1,6 +1,6 @@
 import { Agenda, Docket, DocketError, Task, TaskGroup } from "@effect-docket/dsl"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, DateTime, Duration, Effect, Exit, Layer, Random, Redacted, Schema, SchemaGetter } from "effect"
+import { Cause, Clock, DateTime, Duration, Effect, Exit, Layer, Random, Redacted, Schema, SchemaGetter } from "effect"
 import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 
@@ -359,6 +359,23 @@ describe("Agenda", () => {
         assert.isTrue(long.every((offset) => offset >= 0 && offset <= second))
         assert.isTrue(new Set(long).size > 300)
         assert.deepStrictEqual(yield* jittered(3, 1001, 0.1, "short"), [0, 501, 1001])
+      }))
+
+    it.effect("gives the same plans one after the other for the same seed, however long each takes", () =>
+      Effect.gen(function*() {
+        const clock = yield* Clock.Clock
+        const options = { start: hour, over: "1 hour", jitter: "1 minute" } as const
+        const both = Effect.map(
+          Effect.all([Agenda.plan(itemsOf(50), options), Agenda.plan(itemsOf(50), options)]),
+          (plans) => plans.map(({ slots }) => timesOf(slots))
+        ).pipe(Random.withSeed("seed"))
+        let time = 0
+        // a machine that takes a millisecond for each look at the clock
+        const slow: Clock.Clock = Object.assign(Object.create(clock) as Clock.Clock, {
+          currentTimeMillisUnsafe: () => time++,
+          currentTimeMillis: Effect.sync(() => time++)
+        })
+        assert.deepStrictEqual(yield* Effect.provideService(both, Clock.Clock, slow), yield* both)
       }))
 
     it.effect("gives the same plan for the same seed", () =>

@@ -10,12 +10,14 @@ import * as StoreContract from "./StoreContract.ts"
 
 /** Nobody waits or listens, and each run is in exactly one place; the sizes, for more. */
 const inspect = (store: StoredDocket) => {
-  const { kept, leased, ready, runs, scheduled, sessions, subscribers, waiters } = MemoryStore.sizes(store)
+  const { held, kept, leased, ready, replaced, runs, scheduled, sessions, subscribers, waiters } = MemoryStore.sizes(
+    store
+  )
   const leaks = Object.entries({
     sessions,
     subscribers,
     waiters,
-    "runs out of place": runs - scheduled - ready - leased - kept
+    "runs out of place": runs - scheduled - ready - held - (leased - replaced) - kept
   })
   return leaks.filter(([, size]) => size !== 0).map(([name, size]) => `${name}: ${size}`)
 }
@@ -28,8 +30,9 @@ const leftOver = Effect.fnUntraced(function*(store: StoredDocket) {
   yield* TestClock.adjust("15 days")
   // the store forgets a batch at a time, and a slow machine may not be through when the clock has arrived
   yield* Effect.repeat(Effect.yieldNow, { until: () => MemoryStore.sizes(store).runs === 0, times: 1000 })
-  const { ready, runs, wakeAt } = MemoryStore.sizes(store)
-  if (runs > 0 || ready > 0) leaks.push(`runs: ${runs}, ready: ${ready}`)
+  const { gates, held, ready, runs, wakeAt } = MemoryStore.sizes(store)
+  if (runs > 0 || ready > 0 || held > 0) leaks.push(`runs: ${runs}, ready: ${ready}, held: ${held}`)
+  if (gates > 0) leaks.push(`gates: ${gates}`)
   if (wakeAt !== Infinity) leaks.push(`a timer at ${wakeAt}`)
   return leaks
 })

@@ -3,12 +3,47 @@
  *
  * It has one task per way of being served: two workers serve "a", one serves "b", nobody serves "c". A payload is its
  * field `n`, a token is the number of the claim. Runs that were given back keep their place before later arrivals.
+ *
+ * Runs of "a" and "b" may have gates, which the tasks share, as tasks that name a scope do. What a gate lets through is ready,
+ * what it does not is held. Stores may find out later than the model, so a turn may name what the store has done: the model
+ * then says whether that was allowed, and what was left.
  */
 import type { Docket } from "@effect-docket/dsl"
 import type { Change, Renewed, Settled } from "../src/DocketStore.ts"
 import type { Stored, Transition } from "../src/internal/transitions.ts"
 
 export type TaskName = "a" | "b" | "c"
+
+/** The gates of an addition. */
+export type GateName = "none" | "slot" | "rate" | "both" | "cooldown" | "first" | "last"
+
+/** How much the gates of a task let through. */
+export const limits = {
+  a: { concurrency: 1, rateLimit: { limit: 1, window: 60, drops: false }, cooldown: 40 },
+  b: { concurrency: 2, rateLimit: { limit: 2, window: 40, drops: true }, cooldown: 30 }
+} as const
+
+const slot = { concurrency: "slot" }
+const rate = { rateLimit: "rate" }
+
+/** The gates of an addition, as a store is given them. */
+export const gatesOf = ({ gates, task }: Pick<Addition, "gates" | "task">): Docket.EncodedGates | undefined => {
+  switch (gates) {
+    case "none":
+      return undefined
+    case "slot":
+      return slot
+    case "rate":
+      return rate
+    case "both":
+      return { ...slot, ...rate }
+    case "cooldown":
+      return { cooldown: "cooldown" }
+    case "first":
+    case "last":
+      return { ...slot, debounce: { about: task, for: 30, max: 40, keepsFirst: gates === "first" } }
+  }
+}
 
 /** The workers: what they serve, and how long their leases are. */
 export const workers = [{ tasks: ["a", "b"], lease: 50 }, { tasks: ["a"], lease: 80 }] as const
@@ -21,6 +56,8 @@ export type Command =
     readonly worker: number
     readonly settle: ReadonlyArray<Settle>
     readonly capacity: number
+    /** What the store claimed, in its order, and which keys it skipped. */
+    readonly done?: { readonly claimed: ReadonlyArray<string>; readonly skipped: ReadonlyArray<string> } | undefined
   }
   | { readonly _tag: "Renew" | "Progress"; readonly claim: number }
   | { readonly _tag: "Advance"; readonly millis: number }
@@ -41,6 +78,7 @@ export interface Addition {
   readonly after: number
   readonly onExisting: "keep" | "replace" | "fail"
   readonly priority: number
+  readonly gates: GateName
   readonly retention: { readonly success: number; readonly failure: number }
   /** Only if the latest generation of the key has failed and nobody has added it again since. */
   readonly redrive: boolean
@@ -92,6 +130,14 @@ export interface State {
     { readonly task: TaskName; readonly n: number | undefined; readonly until: number | undefined }
   >
   readonly pauses: Set<TaskName | undefined>
+  /** Claims whose run was replaced while it was running: they have their slots until then. */
+  readonly replaced: Map<number, number>
+  /** When runs with a rate started. */
+  readonly starts: Array<number>
+  /** The end of the cooldown. */
+  coolUntil: number
+  /** The pending runs that additions of a task join, and when the first of them came. */
+  readonly settling: Map<TaskName, { readonly key: string; readonly since: number }>
   /** Claims of each worker that somebody asked to cancel since its last turn. */
   cancelled: ReadonlyArray<ReadonlySet<number>>
   /**
@@ -104,14 +150,20 @@ export interface State {
 
 export type Answer =
   | {
-    readonly disposition: "Added" | "Existing" | "Replaced" | "Struck"
+    readonly disposition: "Added" | "Existing" | "Replaced" | "Struck" | "Limited"
     readonly generation: number
     readonly due: number
+    /** The run that was joined. */
+    readonly key?: string
   }
   | { readonly exists: string }
   | {
     readonly settled: ReadonlyArray<Settled>
     readonly claimed: ReadonlyArray<number>
+    /** Those of them that a gate drops. */
+    readonly dropped: ReadonlySet<number>
+    /** Whether there is more to claim, if slots are left. */
+    readonly isFull: boolean
     readonly cancelled: ReadonlySet<number>
     readonly unserved: number
   }
@@ -127,12 +179,19 @@ export const initial = (now: number, isLazy = false): State => ({
   claims: [],
   strikes: new Map(),
   pauses: new Set(),
+  replaced: new Map(),
+  starts: [],
+  coolUntil: 0,
+  settling: new Map(),
   cancelled: [new Set(), new Set()],
   isLazy,
   steps: new Set()
 })
 
-const isSettled = ({ state }: Run) => state !== "Scheduled" && state !== "Ready" && state !== "Running"
+const isDue = ({ state }: Run) => state === "Ready" || state === "Held"
+const isSettled = (run: Run) => run.state !== "Scheduled" && run.state !== "Running" && !isDue(run)
+/** Whether it is due, and a gate may hold it. */
+export const mayBeHeld = (run: Run) => isDue(run) && run.gates !== "none" && run.gates !== "cooldown"
 const isServed = (task: TaskName) => task !== "c"
 export const isPaused = ({ pauses }: State, task: TaskName) => pauses.has(undefined) || pauses.has(task)
 export const isStruck = ({ now, strikes }: State, { n, task }: Pick<Run, "n" | "task">) =>
@@ -149,9 +208,12 @@ export const step = (before: State, command: Command): [State, Answer] => {
     claims: [...before.claims],
     strikes: new Map(before.strikes),
     pauses: new Set(before.pauses),
+    replaced: new Map(before.replaced),
+    starts: [...before.starts],
+    settling: new Map(before.settling),
     steps: new Set(before.steps)
   }
-  const { claims, runs } = state
+  const { claims, replaced, runs, settling, starts } = state
 
   const move = (run: Run, transition: Transition, to: Stored, changes: Partial<Run> = {}): Run => {
     state.steps.add(`${transition}: ${run.state} -> ${to}`)
@@ -179,15 +241,45 @@ export const step = (before: State, command: Command): [State, Answer] => {
   const giveBack = (run: Run, transition: Transition, changes: Partial<Run>) => move(run, transition, "Ready", changes)
   const struckOutcome = { _tag: "Struck", reason: "struck" } as const
 
-  const add = ({ after, key, onExisting, redrive, ...rest }: Addition): Answer => {
+  /** A run has begun, or is gone: the next addition is one of its own. */
+  const unsettle = (run: Run) => {
+    if (settling.get(run.task)?.key === run.key) settling.delete(run.task)
+  }
+  const join = (run: Run, { after, gates, n, priority, retention }: Addition, due: number): Answer => {
+    const changes = gates === "first" ? {} : { gates, n, priority, retention }
+    const joined = isDue(run)
+      ? move(run, "joinDue", "Ready", changes)
+      : place(run, "join", Math.max(after, due - state.now), changes)
+    const disposition = gates === "first" ? "Existing" : "Replaced"
+    return { disposition, generation: run.generation, due: joined.due, key: run.key }
+  }
+
+  const add = (addition: Addition): Answer => {
+    const { after: wanted, key, onExisting, redrive, ...rest } = addition
     const known = runs.get(key)
+    const debounce = redrive ? undefined : gatesOf(addition)?.debounce
+    const after = Math.max(wanted, debounce?.for ?? 0)
     const due = state.now + after
+    const pending = debounce && settling.get(rest.task)
+    const joins = pending !== undefined && (pending.key !== key || onExisting !== "replace")
     if (known !== undefined && !isSettled(known) && onExisting === "fail") return { exists: key }
-    const taken = known !== undefined &&
+    const taken = known !== undefined && !(joins && pending.key === key) &&
       (redrive ? known.state !== "Failed" : !isSettled(known) && onExisting !== "replace")
     if (taken) return { disposition: "Existing", generation: known.generation, due: known.due }
     if (isStruck(state, rest)) return { disposition: "Struck", generation: 0, due }
+    if (rest.gates === "cooldown" && !redrive && state.coolUntil > state.now) {
+      return { disposition: "Limited", generation: 0, due }
+    }
+    if (joins) {
+      return join(runs.get(pending.key)!, addition, Math.min(state.now + debounce!.for, pending.since + debounce!.max!))
+    }
     const replaces = known !== undefined && !isSettled(known)
+    if (replaces) {
+      unsettle(known)
+      if (known.state === "Running" && gatesOf(known)?.concurrency !== undefined) {
+        replaced.set(known.token!, known.until)
+      }
+    }
     const generation = ++state.sequence
     place(
       {
@@ -213,6 +305,7 @@ export const step = (before: State, command: Command): [State, Answer] => {
       replaces ? "replace" : "add",
       after
     )
+    if (debounce !== undefined) settling.set(rest.task, { key, since: state.now })
     return { disposition: replaces ? "Replaced" : "Added", generation, due }
   }
 
@@ -220,6 +313,7 @@ export const step = (before: State, command: Command): [State, Answer] => {
     const { generation, key } = claims[claim]!
     const run = runs.get(key)
     if (run === undefined || run.generation !== generation || run.token !== claim) {
+      replaced.delete(claim)
       return run?.settled === claim ? "Duplicate" : "Lost"
     }
     const settled = { ...run, settled: claim }
@@ -242,6 +336,9 @@ export const step = (before: State, command: Command): [State, Answer] => {
       case "Cancelled":
         settle(settled, "abort", "Cancelled", { _tag: "Cancelled" })
         return "Applied"
+      case "Skipped":
+        settle(settled, "drop", "Skipped", { _tag: "Limited", by: change.by })
+        return "Applied"
     }
     if (run.cancelling) settle(settled, "abort", "Cancelled", { _tag: "Cancelled" })
     else if (change._tag === "Retry") place(settled, "retry", change.after, { failures: change.failures, lost: 0 })
@@ -250,30 +347,87 @@ export const step = (before: State, command: Command): [State, Answer] => {
     return "Applied"
   }
 
-  const claim = (worker: number, capacity: number): ReadonlyArray<number> => {
-    const claimed: Array<number> = []
-    const rank = (run: Run) => [-run.priority, run.arrival]
-    while (claimed.length < capacity) {
-      const [first] = Array.from(runs.values())
-        .filter(({ state: at, task }) =>
-          at === "Ready" && !isPaused(state, task) && (workers[worker]!.tasks as ReadonlyArray<string>).includes(task)
-        )
-        .toSorted((a, b) => rank(a).map((part, i) => part - rank(b)[i]!).find((difference) => difference !== 0) ?? 0)
-      if (first === undefined) break
-      if (isStruck(state, first)) {
-        settle(first, "skip", "Skipped", struckOutcome)
-        continue
-      }
-      if (first.cancelling) {
-        settle(first, "takeOver", "Cancelled", { _tag: "Cancelled" })
-        continue
-      }
-      const token = claims.push({ key: first.key, generation: first.generation, worker }) - 1
-      claimed.push(token)
-      const until = state.now + workers[worker]!.lease
-      move(first, "claim", "Running", { token, attempt: first.attempt + 1, worker, until })
+  /** How many more runs a gate lets through. */
+  const room = (task: TaskName, kind: "concurrency" | "rateLimit") => {
+    if (task === "c") return Infinity
+    const { concurrency, rateLimit: { limit, window } } = limits[task]
+    if (kind === "rateLimit") return limit - starts.filter((at) => at > state.now - window).length
+    const running = Array.from(runs.values()).filter((run) => run.state === "Running" && gatesOf(run)?.concurrency)
+    return concurrency - running.length - replaced.size
+  }
+  const drops = ({ task }: Run) => task !== "c" && limits[task].rateLimit.drops
+  const isRefused = (run: Run, taken = { concurrency: 0, rateLimit: 0 }) => {
+    const gates = gatesOf(run)
+    return gates?.concurrency !== undefined && room(run.task, "concurrency") <= taken.concurrency ||
+      gates?.rateLimit !== undefined && !drops(run) && room(run.task, "rateLimit") <= taken.rateLimit
+  }
+  const inOrder = (all: Iterable<Run>) =>
+    Array.from(all).filter(isDue).toSorted((a, b) => b.priority - a.priority || a.arrival - b.arrival)
+
+  /** What a worker may claim, in the order in which it should. */
+  const claimable = (worker: number) =>
+    inOrder(runs.values()).filter((run) =>
+      !isPaused(state, run.task) && (workers[worker]!.tasks as ReadonlyArray<string>).includes(run.task) &&
+      (run.cancelling || !isRefused(run))
+    )
+  const admit = (run: Run) => run.state === "Held" ? move(run, "admit", "Ready") : run
+  const isEnding = (run: Run) => run.cancelling || isStruck(state, run)
+  /** Ends what is not to run, and says so. */
+  const skips = (run: Run): boolean => {
+    if (run.cancelling) settle(run, "takeOver", "Cancelled", { _tag: "Cancelled" })
+    else if (isStruck(state, run)) {
+      unsettle(run)
+      settle(run, "skip", "Skipped", struckOutcome)
+    } else return false
+    return true
+  }
+  const claimOne = (run: Run, worker: number, dropped: Set<number>): number => {
+    const token = claims.push({ key: run.key, generation: run.generation, worker }) - 1
+    const gates = gatesOf(run)
+    const isDropped = gates?.rateLimit !== undefined && room(run.task, "rateLimit") <= 0
+    if (isDropped) dropped.add(token)
+    else if (gates?.rateLimit !== undefined) starts.push(state.now)
+    if (gates?.cooldown !== undefined && run.attempt + run.lost === 0) {
+      state.coolUntil = state.now + limits[run.task as "a" | "b"].cooldown // nobody serves "c"
     }
-    return claimed
+    unsettle(run)
+    const until = state.now + workers[worker]!.lease
+    move(run, "claim", "Running", { token, attempt: run.attempt + 1, worker, until })
+    return token
+  }
+  const isWith = (one: Run, other: Run) => one.task === other.task && one.gates === other.gates
+  const claim = ({ capacity, done, worker }: Extract<Command, { readonly _tag: "Turn" }>) => {
+    const claimed: Array<number> = []
+    const dropped = new Set<number>()
+    while (claimed.length < capacity) {
+      const [first] = claimable(worker)
+      if (first === undefined) break
+      const wanted = done === undefined ? first.key : done.claimed[claimed.length]
+      // a store may be later than the model with what was held: it takes what comes next, but nothing with the same gates
+      const chosen = claimable(worker).find((run) =>
+        run.key === wanted || !mayBeHeld(run) ||
+        claimable(worker).some((other) => other.key === wanted && isWith(run, other))
+      )
+      if (chosen === undefined) break
+      if (!skips(admit(chosen))) claimed.push(claimOne(admit(chosen), worker, dropped))
+    }
+    for (const run of inOrder(runs.values())) {
+      if (done?.skipped.includes(run.key) === true && mayBeHeld(run) && isEnding(run)) skips(admit(run))
+    }
+    return { claimed, dropped, isFull: claimed.length === capacity || claimable(worker).length === 0 }
+  }
+
+  /** Holds what is due and not let through, in the order of arrival. */
+  const hold = () => {
+    const taken = { a: { concurrency: 0, rateLimit: 0 }, b: { concurrency: 0, rateLimit: 0 } }
+    for (const run of Array.from(runs.values()).filter(mayBeHeld).toSorted((a, b) => a.arrival - b.arrival)) {
+      if (run.task === "c") continue
+      const isHeld = isRefused(run, taken[run.task])
+      if (isHeld !== (run.state === "Held")) move(run, isHeld ? "hold" : "admit", isHeld ? "Held" : "Ready")
+      if (isHeld) continue
+      if (gatesOf(run)?.concurrency !== undefined) taken[run.task].concurrency++
+      if (gatesOf(run)?.rateLimit !== undefined) taken[run.task].rateLimit++
+    }
   }
 
   /** Moves time to its next event, and what is due then. */
@@ -281,7 +435,8 @@ export const step = (before: State, command: Command): [State, Answer] => {
     while (true) {
       const all = Array.from(runs.values())
       const next = Math.min(
-        ...all.map((run) => run.state === "Scheduled" ? run.due : run.state === "Ready" ? Infinity : run.until)
+        ...all.map((run) => run.state === "Scheduled" ? run.due : isDue(run) ? Infinity : run.until),
+        ...replaced.values()
       )
       if (next > end) break
       state.now = next
@@ -290,74 +445,86 @@ export const step = (before: State, command: Command): [State, Answer] => {
         move(run, "due", "Ready", { arrival: ++state.sequence })
       }
       for (const run of all) {
-        if (run.state === "Scheduled" || run.state === "Ready" || run.until > next) continue
+        if (run.state === "Scheduled" || isDue(run) || run.until > next) continue
         if (run.state !== "Running") move(run, "forget", "None")
         else if (run.cancelling && !state.isLazy) settle(run, "takeOver", "Cancelled", { _tag: "Cancelled" })
         else giveBack(run, "takeOver", { lost: run.lost + 1 })
+      }
+      for (const [token, until] of replaced) {
+        if (until <= next) replaced.delete(token)
       }
     }
     state.now = end
   }
 
-  switch (command._tag) {
-    case "Add":
-      return [state, add(command.addition)]
-    case "Cancel": {
-      const run = runs.get(command.key)
-      if (run === undefined || isSettled(run)) return [state, false]
-      if (run.state !== "Running") settle(run, "cancel", "Cancelled", { _tag: "Cancelled" })
-      else {
-        runs.set(run.key, { ...run, cancelling: true })
-        state.cancelled = state.cancelled.map((tokens, worker) =>
-          worker === run.worker ? new Set([...tokens, run.token!]) : tokens
-        )
+  const perform = (): Answer => {
+    switch (command._tag) {
+      case "Add":
+        return add(command.addition)
+      case "Cancel": {
+        const run = runs.get(command.key)
+        if (run === undefined || isSettled(run)) return false
+        unsettle(run)
+        if (run.state !== "Running") settle(run, "cancel", "Cancelled", { _tag: "Cancelled" })
+        else {
+          runs.set(run.key, { ...run, cancelling: true })
+          state.cancelled = state.cancelled.map((tokens, worker) =>
+            worker === run.worker ? new Set([...tokens, run.token!]) : tokens
+          )
+        }
+        return true
       }
-      return [state, true]
-    }
-    case "Turn": {
-      const settled = command.settle.filter(({ claim }) => claim < claims.length).map(apply)
-      const claimed = claim(command.worker, command.capacity)
-      const unserved = Array.from(runs.values()).filter((run) => run.state === "Ready" && !isServed(run.task)).length
-      const cancelled = state.cancelled[command.worker]!
-      state.cancelled = state.cancelled.map((tokens, worker) => worker === command.worker ? new Set() : tokens)
-      return [state, { settled, claimed, cancelled, unserved }]
-    }
-    case "Renew":
-    case "Progress": {
-      const fence = claims[command.claim]
-      if (fence === undefined) return [state, undefined]
-      const run = runs.get(fence.key)
-      const current = run !== undefined && run.generation === fence.generation && run.token === command.claim
-      if (command._tag === "Progress") {
-        if (current) runs.set(run.key, { ...run, progress: "1" })
-        return [state, current]
+      case "Turn": {
+        const settled = command.settle.filter(({ claim }) => claim < claims.length).map(apply)
+        const claimed = claim(command)
+        const unserved = Array.from(runs.values()).filter((run) => isDue(run) && !isServed(run.task)).length
+        const cancelled = state.cancelled[command.worker]!
+        state.cancelled = state.cancelled.map((tokens, worker) => worker === command.worker ? new Set() : tokens)
+        return { settled, ...claimed, cancelled, unserved }
       }
-      if (run === undefined || run.generation > fence.generation) return [state, "Replaced"]
-      if (!current) return [state, "Lost"]
-      runs.set(run.key, { ...run, until: state.now + workers[fence.worker]!.lease })
-      return [state, run.cancelling ? "Cancelled" : "Renewed"]
-    }
-    case "Advance":
-      advance(state.now + command.millis)
-      return [state, undefined]
-    case "Strike": {
-      const { n, task, until } = command
-      state.strikes.set(`${task} ${n}`, { task, n, until: until === undefined ? undefined : state.now + until })
-      return [state, undefined]
-    }
-    case "Restore":
-      state.strikes.delete(`${command.task} ${command.n}`)
-      return [state, undefined]
-    case "Pause":
-      state.pauses.add(command.task)
-      return [state, undefined]
-    case "Resume":
-      state.pauses.delete(command.task)
-      return [state, undefined]
-    case "Clear": {
-      const pending = Array.from(runs.values()).filter((run) => run.state === "Scheduled" || run.state === "Ready")
-      for (const run of pending) move(run, "clear", "None")
-      return [state, pending.length]
+      case "Renew":
+      case "Progress": {
+        const fence = claims[command.claim]
+        if (fence === undefined) return undefined
+        const run = runs.get(fence.key)
+        const current = run !== undefined && run.generation === fence.generation && run.token === command.claim
+        if (command._tag === "Progress") {
+          if (current) runs.set(run.key, { ...run, progress: "1" })
+          return current
+        }
+        if (run === undefined || run.generation > fence.generation) return "Replaced"
+        if (!current) return "Lost"
+        runs.set(run.key, { ...run, until: state.now + workers[fence.worker]!.lease })
+        return run.cancelling ? "Cancelled" : "Renewed"
+      }
+      case "Advance":
+        advance(state.now + command.millis)
+        return undefined
+      case "Strike": {
+        const { n, task, until } = command
+        state.strikes.set(`${task} ${n}`, { task, n, until: until === undefined ? undefined : state.now + until })
+        return undefined
+      }
+      case "Restore":
+        state.strikes.delete(`${command.task} ${command.n}`)
+        return undefined
+      case "Pause":
+        state.pauses.add(command.task)
+        return undefined
+      case "Resume":
+        state.pauses.delete(command.task)
+        return undefined
+      case "Clear": {
+        const pending = Array.from(runs.values()).filter((run) => run.state === "Scheduled" || isDue(run))
+        for (const run of pending) {
+          unsettle(run)
+          move(run, "clear", "None")
+        }
+        return pending.length
+      }
     }
   }
+  const answer = perform()
+  hold()
+  return [state, answer]
 }

@@ -57,8 +57,9 @@ export const draft = Effect.fnUntraced(function*(
   const spreading = spread(all.length, options, now, yield* Random.Random)
   if (Result.isFailure(spreading)) return yield* new DocketError({ operation, reason: spreading.failure })
   const { period, times } = spreading.success
-  // generated keys ascend per docket; here per plan, so that the same seed gives the same keys
-  const docket = {}
+  // generated keys ascend per docket; here per plan, and all of its time, so that the same seed gives the same keys, and what
+  // follows it the same numbers, however long this takes
+  const adder = { docket: {}, madeAt: now }
   const planned: Array<Planned> = []
   const invalid: Array<AnyFailed> = []
   const duplicates: Array<AnyFailed> = []
@@ -66,7 +67,7 @@ export const draft = Effect.fnUntraced(function*(
   for (const [index, item] of all.entries()) {
     const { key, payload, task } = item
     const at = times[index]!
-    const encoded = yield* Effect.result(client.encode(operation, { docket, task }, task, payload, { key, at }))
+    const encoded = yield* Effect.result(client.encode(operation, { ...adder, task }, task, payload, { key, at }))
     if (Result.isFailure(encoded)) {
       invalid.push({ slot: slotOf(index, item, key ?? "", at), reason: encoded.failure.reason })
       continue

@@ -88,8 +88,12 @@ const generatorOf = (docket: object) => {
 }
 
 /** A random key. */
-export const generate = (docket: object, prefix: string, fiber: Fiber.Fiber<unknown, unknown>): string =>
-  generatorOf(docket)(prefix, fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(), fiber.getRef(Random.Random))
+export const generate = (
+  docket: object,
+  prefix: string,
+  fiber: Fiber.Fiber<unknown, unknown>,
+  madeAt: number = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+): string => generatorOf(docket)(prefix, madeAt, fiber.getRef(Random.Random))
 
 /** When to run, as producers say it. */
 export interface When {
@@ -131,6 +135,8 @@ type Given = When & {
 interface Adder {
   readonly docket: object
   readonly task: Task.Any
+  /** The time of random keys. Default: now. */
+  readonly madeAt?: number | undefined
 }
 
 /** What is wrong with what the functions of a task gave: they are the only unchecked part of an addition. */
@@ -149,7 +155,7 @@ const isGateTooLong = (gates: Docket.EncodedGates | undefined) => gates !== unde
 const address = (
   fiber: Fiber.Fiber<unknown, unknown>,
   operation: string,
-  { docket }: Adder,
+  { docket, madeAt }: Adder,
   task: Task.Any,
   { gates, key, lane, priority, retention, version }: Prepared,
   { json, value }: { readonly json: string; readonly value: unknown },
@@ -160,7 +166,7 @@ const address = (
     task: task._tag,
     version,
     key: given?.key ?? (key === undefined
-      ? generate(docket, task._tag, fiber)
+      ? generate(docket, task._tag, fiber, madeAt)
       : options.keyOf(task._tag, key, value)),
     payload: json,
     due,

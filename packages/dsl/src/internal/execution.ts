@@ -103,7 +103,9 @@ export interface Reader {
 }
 
 // whoever waits rides out interruptions of the store; the schedule has no end
-const untilAvailable = Schedule.jittered(Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("30 seconds")]))
+const untilAvailable = Schedule.jittered(
+  Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("30 seconds")])
+)
 
 class Handle implements Execution.Execution<unknown, unknown, unknown> {
   readonly [Execution.TypeId]: Execution.TypeId = Execution.TypeId
@@ -142,16 +144,17 @@ class Handle implements Execution.Execution<unknown, unknown, unknown> {
     const outcome = this.#refused
       ? Effect.succeed(this.#refused)
       : this.#docket.awaitOutcome(this.key, this.#generation)
-    return Effect.flatMap(outcome, (outcome) =>
-      Effect.flatten(Effect.orDie(Effect.retry(this.#reader.outcome(this.key, outcome), untilAvailable))))
+    return Effect.flatMap(
+      outcome,
+      (outcome) => Effect.flatten(Effect.orDie(Effect.retry(this.#reader.outcome(this.key, outcome), untilAvailable)))
+    )
   }
 
   get poll(): Effect.Effect<Option.Option<Exit.Exit<unknown, unknown>>, DocketError> {
     const outcome = this.#refused ? Effect.succeed(this.#refused) : this.#docket.outcome(this.key, this.#generation)
     return Effect.flatMap(
       outcome,
-      (outcome) =>
-        outcome === undefined ? Effect.succeedNone : Effect.asSome(this.#reader.outcome(this.key, outcome))
+      (outcome) => outcome === undefined ? Effect.succeedNone : Effect.asSome(this.#reader.outcome(this.key, outcome))
     )
   }
 

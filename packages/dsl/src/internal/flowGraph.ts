@@ -46,6 +46,8 @@ export interface Gathering {
   readonly why: "AllSettled" | "QuorumMet" | "QuorumImpossible" | "DeadlinePassed"
   readonly at: number
   readonly all?: ReadonlyArray<EncodedMember | null> | undefined
+  /** Which had not ended when it was over, from one index to another: what those say later is too late. */
+  readonly open?: ReadonlyArray<readonly [from: number, to: number]> | undefined
 }
 
 /** Where a failure comes from: the stored text of the step at a path, or of the flow itself. */
@@ -155,6 +157,8 @@ export class Graph {
         const here = ast.position(path, index)
         if (node._tag === "Task") tasks.set(node.task._tag, node.task)
         if (node._tag === "Again" && node.input === undefined) this.#restarts.add(this.around(here))
+        // what was undone can only be done again from the beginning
+        if (node._tag === "Compensate") this.#restarts.add("")
         for (const [name, last] of ast.children(node)) pending.push([ast.scope(here, name), last, here])
       })
     }

@@ -43,16 +43,18 @@ export type At =
     readonly n: number
     readonly next: number
     readonly until?: number | undefined
+    /** Members that did not succeed are to be tried again. */
+    readonly retry?: true
   }
+  /** It begins again, with its first input. */
+  | { readonly t: "restart" }
   /**
-   * The members of the gather at `p` were cancelled, and end. Then it ends as well, or there is a failure behind `raise`,
-   * which something may catch.
+   * The members of a gather were cancelled, and end. Then the flow ends as well, or there is a failure behind `raise`, which
+   * something may catch.
    */
   | {
     readonly t: "drain"
-    readonly p: string
-    readonly id: string
-    readonly n: number
+    readonly fan: Extract<At, { readonly t: "fan" }>
     readonly raise?: string | undefined
     readonly why: Ending
   }
@@ -119,6 +121,31 @@ export const read = ({ deadline, state }: Pick<EncodedThread, "deadline" | "stat
     }
   }
 }
+
+/** A run that failed at a task is tried again: its limits count anew. */
+export const afresh = (stored: EncodedThread): EncodedThread => {
+  const state = read(stored)
+  // the limits that it had when it began are not known here: it has none
+  return { ...stored, state: write({ ...state, trail: { ...state.trail, limits: new Map() } }), deadline: undefined }
+}
+
+/** A flow that failed goes on where it failed: see `Docket.redrive`. Its limits count from when it is due again. */
+export const redriven = (flow: Graph, stored: EncodedThread): EncodedThread => {
+  const state = read(stored)
+  const { at, trail } = state
+  if (at.t === "undo") {
+    return thread(flow, { ...state, at: { t: "restart" }, trail: { ...graph.trail(), inputs: trail.inputs } })
+  }
+  const limits = new Map(Array.from(trail.limits.keys(), (path) => {
+    const [node] = flow.at(path)
+    return [path, node._tag === "Deadline" ? node.limit : 0] as const // all limits are those of such nodes
+  }))
+  const next: At = at.t === "fan" ? { ...at, retry: true } : at.t === "drain" ? { ...at.fan, retry: true } : at
+  return thread(flow, { ...state, at: next, trail: { ...trail, limits } })
+}
+
+/** Whether a run is at a task, and not between two of them. */
+export const isAtTask = (stored: EncodedThread): boolean => read(stored).at.t === "step"
 
 /** What names a step of a flow to the world: the key of its run and its place, another one each time around. */
 export const stepKey = (key: string, { deadline, state, step }: EncodedThread): string => {

@@ -22,7 +22,8 @@ const operation = "Docket.start"
 
 const fail = (reason: Reason) => Effect.fail(new DocketError({ operation, reason }))
 
-const reader = (docket: Docket["Service"], graph: Graph): execution.Reader => {
+/** Reads what is stored of a flow. */
+export const reader = (docket: Docket["Service"], graph: Graph): execution.Reader => {
   const outcome = (key: string, outcome: EncodedOutcome) =>
     outcome._tag === "Exit"
       ? decodeEnd({ graph, key, members: (gather, from, to) => docket.members(key, gather, from, to) }, outcome.exit)

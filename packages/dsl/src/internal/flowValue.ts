@@ -139,21 +139,36 @@ export const valueAt = (
 // gathers
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** How all members of a gather ended; those that have not are `undefined`. */
+/** How all members of a gather ended; those that had not when it was over are `undefined`. */
 export const readMembers = (
   place: Place,
-  { all, id, n }: Gathering
+  { all, id, n, open = [] }: Gathering
 ): Effect.Effect<ReadonlyArray<EncodedMember | undefined | null>, DocketError> => {
   if (all !== undefined) return Effect.succeed(all)
-  if (n <= page) return place.members(id, 0, n)
   return Effect.map(
     Effect.forEach(
       Array.from({ length: Math.ceil(n / page) }, (_, i) => i * page),
       (from) => place.members(id, from, Math.min(n, from + page)),
       { concurrency: 4 }
     ),
-    (pages) => pages.flat()
+    (pages) => {
+      const members = pages.flat()
+      for (const [from, to] of open) members.fill(undefined, from, to)
+      return members
+    }
   )
+}
+
+/** Which members of a gather have not ended. */
+export const openIn = (members: ReadonlyArray<EncodedMember | undefined | null>): Gathering["open"] => {
+  const open: Array<[from: number, to: number]> = []
+  members.forEach((member, index) => {
+    if (member) return
+    const last = open.at(-1)
+    if (last?.[1] === index) last[1]++
+    else open.push([index, index + 1])
+  })
+  return open.length === 0 ? undefined : open
 }
 
 /** The value or the failure with which a member ended; `undefined` if it was decided by the store, or is not known. */

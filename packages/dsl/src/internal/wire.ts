@@ -59,7 +59,10 @@ export interface EncodedAddition {
   readonly retention: { readonly success: number; readonly failure: number }
   /** Absent if it has to pass none. */
   readonly gates?: EncodedGates | undefined
-  /** Add only if the latest generation under the key is this one, and has settled; `Existing` otherwise. */
+  /**
+   * Add only if the latest generation under the key is this one, and has settled; `Existing` otherwise. A part of a flow is
+   * kept as long as before, and its gathers are still known.
+   */
   readonly redrive?: number | undefined
   /** The span that added it, for the link from the run to its producer. */
   readonly trace?: Trace | undefined
@@ -81,7 +84,10 @@ export interface EncodedThread {
   readonly step: string | undefined
   /** What the interpreter has to know, as text that a store does not read. */
   readonly state: string
-  /** When its patience is over, in milliseconds of the epoch: whatever it waits for then, an interpreter gets it. */
+  /**
+   * When its patience is over, in milliseconds of the epoch; in an addition, how many milliseconds after it is due. Whatever
+   * it waits for then, an interpreter gets it.
+   */
   readonly deadline: number | undefined
   /** What a cancel does while it is pending: it ends here, an interpreter gets it, or nothing, because it is ending already. */
   readonly onCancel: "end" | "interpret" | "ignore"

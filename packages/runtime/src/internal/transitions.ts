@@ -30,7 +30,9 @@ export const transitions = {
   /** Another payload and time under the same key; of a running run the new generation takes the key. */
   replace: { from: ["Scheduled", "Ready", "Held", "Running"], to: ["Scheduled", "Ready"] },
   /** Another addition joins a debounced run. */
-  join: { from: ["Scheduled", "Ready", "Held"], to: ["Scheduled", "Ready"] },
+  join: { from: ["Scheduled"], to: ["Scheduled", "Ready"] },
+  /** The same of one that is due already: it keeps its place. */
+  joinDue: { from: ["Ready", "Held"], to: ["Ready"] },
   cancel: { from: ["Scheduled", "Ready", "Held"], to: ["Cancelled"] },
   clear: { from: ["Scheduled", "Ready", "Held"], to: ["None"] },
   /** One of its gates lets nothing through now. */

@@ -4,7 +4,7 @@
 import { Arbitrary, Schema } from "effect"
 import type { Command, State } from "../StoreModel.ts"
 
-export const keys = ["k1", "k2", "k3"] as const
+export const keys = ["k1", "k2", "k3", "k4"] as const
 
 const Key = Schema.Literals(keys)
 const TaskName = Schema.Literals(["a", "b", "c"])
@@ -14,6 +14,21 @@ const N = Schema.Literals([0, 1])
 const Wanted = Schema.UndefinedOr(N)
 /** How many claims ago. */
 const Back = Schema.Literals([0, 1, 2, 3])
+
+// half of the additions have none
+const Gates = Schema.Literals([
+  "none",
+  "none",
+  "none",
+  "none",
+  "slot",
+  "slot",
+  "rate",
+  "both",
+  "cooldown",
+  "first",
+  "last"
+])
 
 const Change = Schema.Union([
   Schema.TaggedStruct("Completed", { exit: Schema.Literal("exit") }),
@@ -25,7 +40,8 @@ const Change = Schema.Union([
     failures: Schema.Literals(["f1", "f2"])
   }),
   Schema.TaggedStruct("Snooze", { after: Millis }),
-  Schema.TaggedStruct("Released", {})
+  Schema.TaggedStruct("Released", {}),
+  Schema.TaggedStruct("Skipped", { by: Schema.Literal("rateLimit") })
 ])
 
 const Settle = Schema.Struct({
@@ -53,6 +69,7 @@ const add = <A extends number>(after: Schema.Codec<A>, task: Schema.Codec<"a" | 
       after,
       onExisting: Schema.Literals(["keep", "replace", "fail"]),
       priority: Schema.Literals([0, 1]),
+      gates: Gates,
       retention: Schema.Struct({ success: Schema.Literals([0, 200]), failure: Schema.Literals([0, 200]) }),
       redrive: Schema.Boolean
     })
@@ -122,6 +139,11 @@ export const resolve = ({ claims }: State, raw: Raw): Command => {
     case "Renew":
     case "Progress":
       return { _tag: raw._tag, claim: claim(raw.back) }
+    case "Add": {
+      // stores differ in when they hold a run, and behind a gate the order is that of arrival
+      const { addition } = raw
+      return { ...raw, addition: { ...addition, priority: addition.gates === "none" ? addition.priority : 0 } }
+    }
     default:
       return raw
   }

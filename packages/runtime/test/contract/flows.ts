@@ -460,12 +460,77 @@ export const flows = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
       )
       return Effect.gen(function*() {
         if (where === "a pause") yield* Docket.pause({ task: Work })
+        const begin = yield* now
         assert.isTrue(Exit.isSuccess(yield* run(Limited, { n: 2 })))
+        assert.isAtLeast((yield* now) - begin, 200)
         assert.strictEqual(seen.at(-1), "Undo 8")
         if (where === "a pause") yield* Docket.resume({ task: Work })
       }).pipe(Effect.provide(layer))
     })
   }
+
+  test("a failed flow is redriven → it goes on with the failed step, and keeps what succeeded", () => {
+    let broken = true
+    const { layer, seen } = tasks({ other: (n) => broken ? Effect.fail(new Boom({ n })) : Effect.void })
+    return Effect.gen(function*() {
+      assert.deepStrictEqual(error(yield* run(Chain, { n: 1 }, { key: "k" })), new Boom({ n: 1 }))
+      const letters = yield* Stream.runCollect(Docket.deadLetters(Chain))
+      assert.deepStrictEqual(letters.map(({ error, key, step }) => ({ error, key, step })), [
+        { error: new Boom({ n: 1 }), key: "k", step: Option.some("1/0") }
+      ])
+      broken = false
+      assert.strictEqual(yield* Docket.redrive(Chain), 1)
+      assert.strictEqual(yield* Docket.redrive(Chain), 0)
+      yield* drain(All, { flows: [Chain] })
+      const again = Option.getOrThrow(yield* Docket.get(Chain, "k"))
+      assert.strictEqual(yield* again.await, 1)
+      assert.deepStrictEqual(seen, ["Work 1", "Other 1", "Other 1"])
+    }).pipe(Effect.provide(layer))
+  })
+
+  test("a step is redriven as a dead letter of its task, repaired → its flow goes on", () => {
+    const { layer, seen } = tasks({ other: boomAt(1) })
+    return Effect.gen(function*() {
+      yield* run(Chain, { n: 1 }, { key: "k" })
+      assert.strictEqual(yield* Docket.redrive(Other, { map: ({ payload }) => ({ n: payload.n + 1 }) }), 1)
+      yield* drain(All, { flows: [Chain] })
+      assert.strictEqual(yield* Option.getOrThrow(yield* Docket.get(Chain, "k")).await, 2)
+      assert.deepStrictEqual(seen, ["Work 1", "Other 1", "Other 2"])
+    }).pipe(Effect.provide(layer))
+  })
+
+  for (const onRelease of ["letRun", "cancelRest"] as const) {
+    test(`a flow that failed at a gather is redriven → only the failed members run again (${onRelease})`, () => {
+      let broken = true
+      const { count, layer } = tasks({
+        work: (n) => n === 1 && broken ? Effect.andThen(Effect.sleep(50), Effect.fail(new Boom({ n }))) : Effect.void
+      })
+      const Strict = Flow.make("Strict", Split.pipe(Flow.forEach(Work, { onRelease }), Flow.andThen(Sum)))
+      return Effect.gen(function*() {
+        assert.deepStrictEqual(error(yield* run(Strict, { n: 5 }, { key: "k" })), new Boom({ n: 1 }))
+        broken = false
+        assert.strictEqual(yield* Docket.redrive(Strict), 1)
+        yield* drain(All, { flows: [Strict] })
+        assert.strictEqual(yield* Option.getOrThrow(yield* Docket.get(Strict, "k")).await, 10)
+        assert.strictEqual(count("Work"), 6)
+        assert.strictEqual(count("Split"), 1)
+      }).pipe(Effect.provide(layer))
+    })
+  }
+
+  test("a flow whose compensations ran is redriven → it begins again", () => {
+    let broken = true
+    const { layer, seen } = tasks({ other: (n) => broken ? Effect.fail(new Boom({ n })) : Effect.void })
+    return Effect.gen(function*() {
+      yield* run(Saga, { n: 1 }, { key: "k" })
+      broken = false
+      seen.length = 0
+      assert.strictEqual(yield* Docket.redrive(Saga), 1)
+      yield* drain(All, { flows: [Saga] })
+      assert.deepStrictEqual(yield* Option.getOrThrow(yield* Docket.get(Saga, "k")).await, { n: 2 })
+      assert.deepStrictEqual(seen, ["Work 1", "Work 2", "Other 2"])
+    }).pipe(Effect.provide(layer))
+  })
 
   // ---------------------------------------------------------------------------------------------------------------------
   // again, cancel

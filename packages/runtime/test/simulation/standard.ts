@@ -200,10 +200,10 @@ const produce = Effect.gen(function*() {
     Docket.addAll([[Rated, { n }], [Rated, { n }], [Rated, { n }, options]]),
     Docket.addAll([[Dropped, { n }], [Dropped, { n }], [Dropped, { n }, options]]),
     Docket.add(DroppedTick, undefined, options),
-    Docket.add(Cooled, { n }, options),
-    Docket.add(Cooled, { n }),
-    Docket.add(Settling, { n }, options),
-    Docket.add(Settling, { n }),
+    Docket.addAll([[Cooled, { n }, options], [Cooled, { n }]]),
+    Docket.addAll([[Cooled, { n }], [Cooled, { n: n + 2 }]]),
+    Docket.addAll([[Settling, { n }, options], [Settling, { n: n + 2 }]]),
+    Docket.addAll([[Settling, { n }], [Settling, { n: n + 1 }]]),
     Docket.add(First, { n }, options)
   ])
   yield* what

@@ -25,7 +25,7 @@ import type { FlowProgram } from "./program.ts"
 
 const { chainOf, trail: trailFrom } = Interpreter.graph
 const { addition, again, blameOf, first, go, read, resume, thread: threadOf } = Interpreter.threads
-const { encodeFailure, failureOf, memberKey, readBlame, readEnd, readMembers, valueAt, valueOf, writeEnd } =
+const { encodeFailure, failureOf, memberKey, openIn, readBlame, readEnd, readMembers, valueAt, valueOf, writeEnd } =
   Interpreter.values
 
 type At = Interpreter.threads.At
@@ -104,6 +104,8 @@ const hear = (run: Run, happened: Happened): Answer => {
       return undo(run, trail, at.i - 1, at.why)
     case "drain":
       return drained(run, at)
+    case "restart":
+      return Effect.flatMap(again(world, "", trail, root), (start) => proceed(run, start, trail))
     case "fan":
       return gather(run, at, happened)
   }
@@ -439,14 +441,22 @@ const gather = (run: Run, at: AtFan, happened: Happened): Answer => {
       )
     }
   }
+  if (at.retry) return retryMembers(run, at, node)
   const { failed, succeeded } = thread.gathered ?? { failed: 0, succeeded: 0 }
   const why = verdictOf(node, at.n, succeeded, failed, happened._tag === "Expired")
   if (why === undefined) return spreadMore(run, at, node, succeeded + failed)
   const isOpen = succeeded + failed < at.n
   const cancels = isOpen && (node._tag === "All" || (node._tag === "ForEach" && node.onRelease === "cancelRest"))
-  const g = { id: at.id, n: at.n, why, at: run.now }
+  const over = { id: at.id, n: at.n, why, at: run.now }
   return Effect.gen(function*(): Effect.fn.Return<Written, DocketError.DocketError> {
-    const signal = yield* valueOf(world, { p: at.p, g })
+    const members = yield* readMembers(world, over)
+    const open = openIn(members)
+    const all = members.map((member) => member ?? null)
+    const value = yield* valueOf(world, { p: at.p, g: { ...over, all } })
+    // the value is made again later, and is the same then, whatever the others have said meanwhile
+    const signal = value._tag === "Value"
+      ? { ...value, from: { p: at.p, g: { ...over, ...open && { open } } } }
+      : value
     if (signal._tag === "Failure" && cancels) {
       return yield* leave(run, at, at.p, { t: "failed", blame: yield* blameOf(signal) })
     }
@@ -469,8 +479,30 @@ const spreadMore = (run: Run, at: AtFan, node: Fan, ended: number): Answer =>
     return goOn(run, { ...at, next }, trail, waitFor(at.id, ruleOf(node, at.n, next)), { until: at.until })
   })
 
+/** Adds the members that have not succeeded once more, and waits for them. */
+const retryMembers = (run: Run, { retry: _, ...at }: AtFan, node: Fan): Answer =>
+  Effect.gen(function*() {
+    const { root, trail } = run.state
+    const signal = yield* valueAt(run.world, at.from, { root, until: at.p })
+    const all = signal._tag === "Value" ? membersOf(node, signal.value) : []
+    for (let from = 0; from < at.next; from += chunk) {
+      const to = Math.min(at.next, from + chunk)
+      const known = yield* run.world.members(at.id, from, to)
+      const additions = (yield* buildMembers(run, at.p, node, all, from, to))
+        .filter((_, offset) => known[offset]?._tag !== "Done")
+        .map((addition): Docket.EncodedAddition => ({ ...addition, onExisting: "replace" }))
+      if (additions.length > 0) {
+        yield* Effect.retry(run.flow.store.add(additions, { atomic: false }), patience)
+      }
+    }
+    const until = node._tag === "ForEach" && node.deadline !== undefined ? run.now + node.deadline : undefined
+    const { until: _until, ...rest } = at
+    const next: AtFan = { ...rest, ...until !== undefined && { until } }
+    return goOn(run, next, trail, waitFor(at.id, ruleOf(node, at.n, at.next)), { until })
+  })
+
 /** Cancels the members that have not ended. */
-const cancelRest = (run: Run, { id, n, p }: { readonly id: string; readonly n: number; readonly p: string }) =>
+const cancelRest = (run: Run, { id, next: n, p }: AtFan) =>
   Effect.gen(function*() {
     const { claim, flow, world } = run
     const [node] = flow.graph.at(p)
@@ -493,16 +525,16 @@ const cancelRest = (run: Run, { id, n, p }: { readonly id: string; readonly n: n
 /** Ends a gather with a failure or a cancel: when its members have ended, and not before, what they did is undone. */
 const leave = (run: Run, at: AtFan, after: string | undefined, why: Ending): Answer =>
   Effect.gen(function*() {
-    yield* cancelRest(run, { ...at, n: at.next })
-    const { id, next, p } = at
+    yield* cancelRest(run, at)
+    const { id, next } = at
     const to = waitFor(id, { succeeded: next + 1, failed: next + 1, ended: next })
-    const drain: At = { t: "drain", p, id, n: next, ...after !== undefined && { raise: after }, why }
+    const drain: At = { t: "drain", fan: at, ...after !== undefined && { raise: after }, why }
     return goOn(run, drain, run.state.trail, to)
   })
 
 const drained = (run: Run, at: Extract<At, { readonly t: "drain" }>): Answer =>
   Effect.gen(function*() {
-    const trail = yield* collect(run, at)
+    const trail = yield* collect(run, at.fan)
     if (at.raise === undefined || at.why.t === "cancelled") return yield* end(run, trail, at.why)
     const { blame } = at.why
     const signal: Signal = yield* readBlame(run.world, blame)

@@ -36,7 +36,7 @@ const batch = 1000
 const isPending = (state: Stored): boolean => state === "Scheduled" || state === "Ready" || state === "Held"
 
 /** Steps that keep the place of a run before later arrivals. */
-const givesBack: ReadonlySet<Transition> = new Set<Transition>(["release", "takeOver", "admit", "join"])
+const givesBack: ReadonlySet<Transition> = new Set<Transition>(["release", "takeOver", "admit", "joinDue"])
 
 // the generation breaks ties, so that runs due at one instant start in the order in which they were added
 const isDueBefore = (a: Run, b: Run): boolean => a.due < b.due || (a.due === b.due && a.generation < b.generation)
@@ -133,8 +133,13 @@ export class MemoryDocket {
     if (run.part !== undefined) {
       if (known?.part !== undefined) {
         this.#expect(known.part, undefined)
-        if (addition.redrive !== undefined) run.part.gathered = known.part.gathered
+        if (addition.redrive !== undefined) {
+          run.part.gathered = known.part.gathered
+          run.retention = known.retention
+        }
       }
+      const { thread } = run.part
+      if (thread.deadline !== undefined) run.part.thread = { ...thread, deadline: due + thread.deadline }
       this.#expect(run.part, run.part.thread.deadline)
     }
     if (!isPlain) this.#gates.settle(run, now)
@@ -201,7 +206,7 @@ export class MemoryDocket {
       run.trace = addition.trace
     }
     if (state === "Scheduled") this.#place(run, "join", due, now, true)
-    else this.#ready(run, "join", now)
+    else this.#ready(run, "joinDue", now)
     const disposition = debounce!.keepsFirst ? "Existing" : "Replaced"
     return { disposition, generation: run.generation, due: run.due, key }
   }
@@ -375,6 +380,7 @@ export class MemoryDocket {
       held: Array.from(this.groups).reduce((sum, group) => sum + group.held, 0),
       gates: this.#gates.size,
       leased: this.#leases.size,
+      replaced: this.#replaced.size,
       kept: this.#retentions.size,
       sessions: this.groups.sessions,
       ...this.observers.sizes,

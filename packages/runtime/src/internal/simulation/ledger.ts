@@ -179,7 +179,8 @@ export class Ledger {
     const known = this.current.get(key)
     const isOpen = known !== undefined && known.ended === undefined
     this.#check(isOpen === answer, () => `cancelling ${key} was answered with ${answer}, but ${stateOf(known)}`)
-    if (known !== undefined && answer && isHeld(known)) known.cancelling = true
+    const isIgnored = known?.latest?.thread?.onCancel === "ignore"
+    if (known !== undefined && answer && isHeld(known) && !isIgnored) known.cancelling = true
   }
 
   paused(pause: Pause): void {
@@ -267,6 +268,8 @@ export class Ledger {
       if (isFinal && successor !== undefined && !run.cancelling) {
         this.#written.set(key, successor.gates ?? run.gates)
       }
+      // it has ended, or whoever asked is not heard any more
+      if (!isFinal) run.cancelling = false
     }
   }
 

@@ -3,6 +3,7 @@
  */
 import type { Docket } from "@effect-docket/dsl"
 import * as Interpreter from "@effect-docket/dsl/Interpreter"
+import * as Cause from "effect/Cause"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -120,6 +121,11 @@ const nothingLeft = Effect.fnUntraced(function*(world: World) {
   if (wakeAt !== Infinity) world.ledger.violation(`at the end the store wants to wake at ${wakeAt}`)
 })
 
+const textOf = (reason: Cause.Reason<unknown>): string => {
+  const error = Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : reason._tag
+  return error instanceof Error ? error.message : String(error)
+}
+
 /** Lets everything come to rest, and says what did not. */
 export const rest = (world: World): Effect.Effect<void> =>
   Effect.gen(function*() {
@@ -138,5 +144,5 @@ export const rest = (world: World): Effect.Effect<void> =>
     const { verify } = world.subject
     if (verify === undefined) return
     const exit = yield* Effect.exit(verify)
-    if (Exit.isFailure(exit)) world.ledger.violation(`verify fails: ${exit.cause.reasons.map(String).join(", ")}`)
+    if (Exit.isFailure(exit)) world.ledger.violation(`verify fails: ${exit.cause.reasons.map(textOf).join(", ")}`)
   })

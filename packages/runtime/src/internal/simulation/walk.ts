@@ -65,7 +65,9 @@ const step = (world: World, number: number, enabled: ReadonlySet<string>): void 
   if (events.includes(name as Event) && !enabled.has(name)) return
   const { docket, ledger, machine, network, subject, trace } = world
   const tasks = Array.from(subject.group.tasks.values())
-  const keys = Array.from(ledger.current.keys())
+  const open = Array.from(ledger.current.values()).filter(({ ended }) => ended === undefined)
+  // most of all what has not ended
+  const keys = open.length > 0 && chance.happens(0.8) ? open.map(({ key }) => key) : Array.from(ledger.current.keys())
   const key = keys.length === 0 ? undefined : chance.pick(keys)
   const workers = Array.from(world.workers).filter(({ isStopping }) => !isStopping)
   const worker = workers.length === 0 ? undefined : chance.pick(workers)

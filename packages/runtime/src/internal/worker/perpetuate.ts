@@ -54,7 +54,8 @@ export const missed = (slot: Slot): number | undefined => {
 export const afterDrop = (slot: Slot, now: number): number | undefined => {
   const recurrence = slot.program.options.perpetual
   if (recurrence === undefined || isExtra(slot)) return undefined
-  return next(recurrence, lastOf(slot.claim, undefined), now)?.due
+  // as after a run that began and ended at once: what comes next of one that has not begun is the run itself, again and again
+  return next(recurrence, running(slot), now)?.due
 }
 
 /** The run that follows a settlement. `Ends`: it would have one, but there is no tick any more. */
