@@ -1,6 +1,7 @@
 /**
  * Runs the documentation: every `ts` block of the README and of `docs/` is a program of its own, is type-checked, and
- * prints what the `text` block after it says.
+ * prints what the `text` block after it says. A `mermaid` block is the picture of the flow of that name in the program
+ * before it.
  */
 import { execFile } from "node:child_process"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
@@ -21,18 +22,32 @@ interface Program {
   readonly name: string
   readonly code: string
   readonly output: string | undefined
+  /** Pictures of its flows, by name. */
+  readonly pictures: Readonly<Record<string, string>>
 }
 
 const read = (file: string): ReadonlyArray<Program> => {
-  const text = readFileSync(path.join(root, file), "utf8")
-  return Array.from(
-    text.matchAll(/^```ts\n([^]*?)^```\n(?:\n```text\n([^]*?)^```\n)?/gm),
-    ([, code, output], index) => ({
-      name: `${file}, block ${index + 1}`,
-      code: code!,
-      output
+  // up to the next program
+  const [, ...parts] = readFileSync(path.join(root, file), "utf8").split(/^```ts\n/m)
+  return parts.map((part, index) => {
+    const [, code, output] = /^([^]*?)^```\n(?:\n```text\n([^]*?)^```\n)?/m.exec(part)!
+    const pictures = Array.from(part.matchAll(/^```mermaid\n([^]*?)\n```\n/gm), ([, picture]) => {
+      const [, name] = /^ {2}start\(\["(\w+)/m.exec(picture!)!
+      return [name!, picture!] as const
     })
-  )
+    return { name: `${file}, block ${index + 1}`, code: code!, output, pictures: Object.fromEntries(pictures) }
+  })
+}
+
+/** The program, which writes the pictures of its flows in the end. */
+const drawing = ({ code, pictures }: Program, index: number): string => {
+  const names = Object.keys(pictures)
+  if (names.length === 0) return code
+  const drawn = names.map((name) => `${name}: Flow.toMermaid(${name})`).join(", ")
+  return `${code}
+const { writeFileSync } = await import("node:fs")
+writeFileSync(new URL("${index}.json", import.meta.url), JSON.stringify({ ${drawn} }))
+`
 }
 
 const files = ["README.md", ...readdirSync(path.join(root, "docs")).map((file) => `docs/${file}`)]
@@ -50,13 +65,16 @@ describe("documentation", () => {
       compilerOptions: { noEmit: true, rootDir: "..", tsBuildInfoFile: "tsbuildinfo", types: ["node"] }
     }
     await writeFile(path.join(folder, "tsconfig.json"), JSON.stringify(tsconfig))
-    await Promise.all(programs.map(({ code }, index) => writeFile(path.join(folder, `${index}.ts`), code)))
+    await Promise.all(
+      programs.map((program, index) => writeFile(path.join(folder, `${index}.ts`), drawing(program, index)))
+    )
   })
 
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
   it("has programs", () => {
     assert.isAtLeast(programs.length, 5)
+    assert.isAtLeast(programs.flatMap(({ pictures }) => Object.keys(pictures)).length, 10)
   })
 
   it("type-checks", async () => {
@@ -65,11 +83,13 @@ describe("documentation", () => {
     assert.strictEqual(code, 0)
   })
 
-  for (const [index, { name, output }] of programs.entries()) {
+  for (const [index, { name, output, pictures }] of programs.entries()) {
     it(`runs ${name}`, async () => {
       const ran = await run(folder, process.execPath, ["--conditions=@effect-docket/source", `${index}.ts`])
       assert.strictEqual(ran.code, 0, ran.output)
       assert.strictEqual(ran.output, output ?? "", name)
+      if (Object.keys(pictures).length === 0) return
+      assert.deepStrictEqual(JSON.parse(readFileSync(path.join(folder, `${index}.json`), "utf8")), pictures, name)
     })
   }
 

@@ -363,6 +363,19 @@ export const start = <Name extends string, In, A, E, Tags extends string, R>(
   flows.start(flow, ...args) as Effect.Effect<never, DocketError> // decoded with the schemas of its steps
 
 /**
+ * How the steps of a started flow are, by the path of their node: what `Flow.toMermaid` colours. `None` if nothing is known
+ * about the key, or if it belongs to something else.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const steps = (
+  flow: Flow.AnyNamed,
+  key: string
+): Effect.Effect<Option.Option<ReadonlyMap<string, Flow.StepState>>, DocketError, Docket> =>
+  Docket.use((docket) => Effect.map(docket.get(key), (run) => Option.fromUndefinedOr(flows.steps(flow, run))))
+
+/**
  * Stops running a task, or its executions whose payload matches `where`, until `restore` or `until`. Struck executions
  * end with reason `Struck`; running ones finish.
  *

@@ -655,12 +655,21 @@ export const deadline: {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * The graph as a Mermaid flowchart.
+ * How a step of a started flow is. `Skipped`: the flow went another way.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type StepState = "Waiting" | "Active" | "Done" | "Failed" | "Cancelled" | "Skipped"
+
+/**
+ * The graph as a Mermaid flowchart, coloured by the states of its steps if they are given: see `Docket.steps`.
  *
  * @category inspection
  * @since 0.1.0
  */
-export const toMermaid = (flow: Any): string => mermaid.render(ast.node("Flow.toMermaid", "flow", flow))
+export const toMermaid = (flow: Any, steps?: ReadonlyMap<string, StepState>): string =>
+  mermaid.render(ast.node("Flow.toMermaid", "flow", flow), steps)
 
 /**
  * Tests whether a value is a flow.

@@ -20,7 +20,7 @@ export type GateName = "none" | "slot" | "rate" | "both" | "cooldown" | "first" 
 /** How much the gates of a task let through. */
 export const limits = {
   a: { concurrency: 1, rateLimit: { limit: 1, window: 60, drops: false }, cooldown: 40 },
-  b: { concurrency: 2, rateLimit: { limit: 2, window: 40, drops: true }, cooldown: 30 }
+  b: { concurrency: 2, rateLimit: { limit: 2, window: 60, drops: true }, cooldown: 30 }
 } as const
 
 const slot = { concurrency: "slot" }

@@ -1,4 +1,4 @@
-import { Docket, Execution, Flow, Perpetual, Task, TaskGroup } from "@effect-docket/dsl"
+import { Docket, Execution, Perpetual, Task, TaskGroup } from "@effect-docket/dsl"
 import { DocketEngine, MemoryStore, Worker } from "@effect-docket/runtime"
 import { DocketTest } from "@effect-docket/runtime/testing"
 import { assert, describe, it } from "@effect/vitest"
@@ -86,17 +86,6 @@ describe("Options of a worker", () => {
         assert.strictEqual(Kit.invalidOption(yield* Effect.flip(Worker.runAtMost(Jobs, { Job: limit }))), "limits.Job")
       }
       assert.strictEqual(Kit.invalidOption(yield* Effect.flip(DocketTest.drain(Jobs, { for: -1 }))), "for")
-    }).pipe(Effect.provide(bundle())))
-
-  it.effect("flows are not interpreted yet, neither by workers nor by `Docket.start`", () =>
-    Effect.gen(function*() {
-      const flow = Flow.make("Chain", Job)
-      const error = yield* Effect.flip(Worker.runUntilIdle(Jobs, { flows: [flow] }))
-      assert.strictEqual(error.reason._tag, "Unsupported")
-      assert.include(error.message, "\"Chain\"")
-      const started = yield* Effect.flip(Docket.start(flow, { id: 1 }))
-      assert.strictEqual(started.reason._tag, "Unsupported")
-      assert.include(started.message, "\"Chain\"")
     }).pipe(Effect.provide(bundle())))
 
   it.effect("a docket has to have a name and a prefix", () =>

@@ -105,7 +105,7 @@ export interface Trail {
   readonly undo: Array<Undo>
   /** The inputs of the named flows that run again with their first input. */
   readonly inputs: Map<string, Source>
-  /** Chains that were chosen: cases, handlers. */
+  /** Chains that were chosen: cases, handlers. Before a handler, `!` and where the failure was that it caught. */
   readonly chosen: Array<string>
   /** Named flows that began before anything was stored, and whose input is asked for later. */
   readonly unknown: Array<string>
@@ -257,7 +257,10 @@ export class Graph {
     let scope: Scope
     let index: number
     let signal: Signal
+    /** Where it failed last. */
+    let failedAt = "after" in start ? start.after : ""
     const fail = (error: unknown): void => {
+      failedAt = ast.position(scope.path, index - 1)
       signal = { _tag: "Failure", error: this.#defect(error), blame: undefined }
     }
     /** Calls a function of the flow; one that throws is a failure there. */
@@ -302,7 +305,7 @@ export class Graph {
         const tag = tagOf(error)
         if (tag === undefined || !node.handlers.has(tag)) continue
         const handler = ast.scope(path, tag)
-        trail.chosen.push(handler)
+        trail.chosen.push(`!${failedAt}`, handler)
         // it begins with a task or an input, which is a source of its own
         enter(handler, error, undefined)
         continue

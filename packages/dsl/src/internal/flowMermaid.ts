@@ -7,6 +7,7 @@
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
+import type { StepState } from "../Flow.ts"
 import type * as Gather from "../Gather.ts"
 import * as flow from "./flow.ts"
 import * as options from "./options.ts"
@@ -90,8 +91,18 @@ const title = (node: flow.NamedNode): string => {
   return version === 1 ? node.name : `${node.name}, version ${version}`
 }
 
+const colours: Readonly<Record<StepState, string>> = {
+  Waiting: "fill:#ffffff,stroke:#8a8a8a,color:#333333",
+  Active: "fill:#fff3bf,stroke:#b08900,color:#333333",
+  Done: "fill:#d3f9d8,stroke:#2b8a3e,color:#333333",
+  Failed: "fill:#ffe3e3,stroke:#c92a2a,color:#333333",
+  Cancelled: "fill:#e5dbff,stroke:#5f3dc4,color:#333333",
+  Skipped: "fill:#f1f3f5,stroke:#ced4da,color:#adb5bd"
+}
+
 /** The flowchart of a flow. */
-export const render = (root: flow.Node): string => {
+export const render = (root: flow.Node, steps?: ReadonlyMap<string, StepState>): string => {
+  const coloured = new Map<StepState, Array<string>>()
   // edges come after all blocks: an edge inside of a frame would draw its ends into the frame
   const edges: Array<string> = []
   const connect = (exits: ReadonlyArray<Exit>, to: string) => {
@@ -103,7 +114,9 @@ export const render = (root: flow.Node): string => {
   const draw = (scope: string, last: flow.Node, entries: ReadonlyArray<Exit>, start: string): Drawing => {
     let blocks: Array<Block> = []
     let exits = entries
-    const place = (id: string, shape: string) => {
+    const place = (id: string, shape: string, path: string) => {
+      const state = steps?.get(path)
+      if (state !== undefined) coloured.set(state, [...coloured.get(state) ?? [], id])
       blocks.push({ id, lines: [id + shape] })
       connect(exits, id)
       exits = [{ from: id }]
@@ -121,7 +134,7 @@ export const render = (root: flow.Node): string => {
         case "Map":
           break
         case "Task":
-          place(id, `[${quote(node.task._tag)}]`)
+          place(id, `[${quote(node.task._tag)}]`, path)
           break
         case "MapInput":
           exits = child(undefined, node.flow, exits)
@@ -138,31 +151,31 @@ export const render = (root: flow.Node): string => {
           break
         }
         case "Again":
-          place(id, `{{${quote("again", `after ${wait(node.after)}`)}}}`)
+          place(id, `{{${quote("again", `after ${wait(node.after)}`)}}}`, path)
           connect(exits, start)
           exits = []
           break
         case "Sleep":
-          place(id, `{{${quote(`sleep ${wait(node.duration)}`)}}}`)
+          place(id, `{{${quote(`sleep ${wait(node.duration)}`)}}}`, path)
           break
         case "Match":
-          place(id, `{"match"}`)
+          place(id, `{"match"}`, path)
           exits = [...node.cases].flatMap(([name, last]) => child(name, last, [{ from: id, label: name }]))
           break
         case "When":
-          place(id, `{"when"}`)
+          place(id, `{"when"}`, path)
           exits = [...child(undefined, node.next, [{ from: id, label: "yes" }]), { from: id, label: "no" }]
           break
         case "All":
         case "Outcomes":
-          place(id, node._tag === "All" ? `[/"all"\\]` : `[/"outcomes"\\]`)
+          place(id, node._tag === "All" ? `[/"all"\\]` : `[/"outcomes"\\]`, path)
           exits = [...node.branches].flatMap(([name, last]) => child(name, last, [{ from: id, label: name }]))
-          place(`${id}__join`, node._tag === "All" ? `[\\"all succeed"/]` : `[\\"all settled"/]`)
+          place(`${id}__join`, node._tag === "All" ? `[\\"all succeed"/]` : `[\\"all settled"/]`, path)
           break
         case "ForEach":
-          place(id, `[/${quote(...fanOut(node))}\\]`)
+          place(id, `[/${quote(...fanOut(node))}\\]`, path)
           exits = child(undefined, node.next, exits)
-          place(`${id}__join`, `[\\${quote(...fanIn(node))}/]`)
+          place(`${id}__join`, `[\\${quote(...fanIn(node))}/]`, path)
           break
         case "CatchTags": {
           if (blocks.length > 1) blocks = [frame(id, "try", blocks)]
@@ -194,6 +207,8 @@ export const render = (root: flow.Node): string => {
     `  start([${quote(named ? title(root) : "start")}])`,
     ...blocks.flatMap((block) => block.lines.map((line) => `  ${line}`)),
     ...(exits.length === 0 ? [] : [`  finish(["end"])`]),
-    ...edges.map((edge) => `  ${edge}`)
+    ...edges.map((edge) => `  ${edge}`),
+    ...Array.from(coloured.keys(), (state) => `  classDef ${state} ${colours[state]}`),
+    ...Array.from(coloured, ([state, ids]) => `  class ${ids.join(",")} ${state}`)
   ].join("\n")
 }

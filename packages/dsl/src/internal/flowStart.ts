@@ -13,6 +13,7 @@ import * as client from "./client.ts"
 import * as execution from "./execution.ts"
 import { type Graph, graphOf } from "./flowGraph.ts"
 import { addition as additionOf, first, type Way, type World } from "./flowRun.ts"
+import { stepsOf } from "./flowSteps.ts"
 import { decodeEnd } from "./flowValue.ts"
 import { isTooLong, maxKeyBytes } from "./key.ts"
 import * as options from "./options.ts"
@@ -60,6 +61,15 @@ export const handle = (
 ): Execution.Execution<unknown, unknown, unknown> | undefined => {
   const graph = graphOf(flow)
   return run.thread?.flow === graph.name ? execution.makeWith(docket, reader(docket, graph), key, added) : undefined
+}
+
+/** How the steps of a run of a flow are; `undefined` if it is one of something else, or of another version. */
+export const steps = (
+  flow: Flow.AnyNamed,
+  run: EncodedRun | undefined
+): ReadonlyMap<string, Flow.StepState> | undefined => {
+  const graph = graphOf(flow)
+  return run?.thread?.flow === graph.name && run.thread.version === graph.version ? stepsOf(graph, run) : undefined
 }
 
 // Members are kept beside the flow: whoever waits for it reads them when it has ended, however short it is kept.

@@ -152,9 +152,12 @@ local function addOne(row, key, payload)
   if joins then
     reasons[#reasons + 1] = other
     -- what is due keeps its place where it is
-    local stays = joins.state ~= SCHEDULED and (kind.first or joins.gates == gates)
+    local stays = joins.state ~= SCHEDULED and
+      (kind.first or (joins.gates == gates and joins.gid == kind.gid and joins.priority == kind.priority))
     if not stays then take(joins, other) end
     if not kind.first then
+      -- of a newer version, it may be for other workers
+      joins.gid, joins.priority, joins.keepS, joins.keepF = kind.gid, kind.priority, kind.keepS, kind.keepF
       joins.payload, joins.gates = payload, gates
       if row.trace ~= '' or hasNote(joins) then setNote(joins, other, '', '', row.trace) end
     end

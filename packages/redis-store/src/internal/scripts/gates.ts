@@ -72,12 +72,17 @@ local function gate()
     writeHeld()
     return redis.call('ZRANGE', HOLDS, '[' .. p, '(' .. p .. '\\255', 'BYLEX', 'LIMIT', 0, n)
   end
-  -- Whether somebody is held there: asked for each run that becomes ready, and true until somebody is let through.
+  -- When the first that is held there came, if there is one: asked for each run that becomes ready, and true until somebody is
+  -- let through.
   local crowded = {}
   local function isCrowded(p)
-    if crowded[p] == nil then crowded[p] = #firstHeld(p, 1) > 0 end
+    if crowded[p] == nil then
+      local first = firstHeld(p, 1)[1]
+      crowded[p] = first and unpackFrom('>d', first, #p + 1) or false
+    end
     return crowded[p]
   end
+  local function isBehind(p, arrival) return isCrowded(p) and isCrowded(p) < arrival end
 
   local function touch(id, n)
     if not touched[id] then
@@ -142,7 +147,7 @@ local function gate()
     if not page or #page > 2000 then page = {}; parked[#parked + 1] = page end
     page[#page + 1] = 0
     page[#page + 1] = p .. pack('>d', r.arrival) .. key
-    crowded[p] = true
+    if crowded[p] ~= nil then crowded[p] = math.min(crowded[p] or r.arrival, r.arrival) end
     r.state = HOLDER_STATE[sub(id, 1, 1)]
     groups[r.gid].h = groups[r.gid].h + 1
     put(key, r)
@@ -150,7 +155,8 @@ local function gate()
     if r.state == 9 then touch(id, 0) end
   end
 
-  -- A run that is due wants to be ready: whether it is held. It does not wait for those of the gate that it comes from.
+  -- A run that is due wants to be ready: whether it is held. It does not wait for those of the gate that it comes from. One
+  -- that its worker gave back comes before those that have its place by now: it is ready besides them.
   function m.holds(r, key, from)
     local ids = split(r.gates)
     for _, kind in ipairs(KINDS) do
@@ -158,7 +164,7 @@ local function gate()
       if id then
         -- where the limit is not known, as many are ready as a turn would look at
         local space = room(id, r.gid) or ${most} - count(id .. '\\n' .. r.gid)
-        if (id ~= from and isCrowded(prefix(id, r.gid))) or space <= 0 then
+        if (id ~= from and isBehind(prefix(id, r.gid), r.arrival)) or (space <= 0 and from ~= 'worker') then
           hold(r, key, id)
           return true
         end
@@ -262,17 +268,18 @@ local function gate()
   end
 
   -- A ready run is to be claimed: whether it is held instead, or dropped. What is claimed only to be settled is let through.
-  function m.refuses(v, key, p, gid, only, first)
+  function m.refuses(v, key, p, gid, only, first, arrival)
     local ids = split((gatesAt(v, p)))
     notReady(ids, gid)
     local c, r, limits, verdict = ids.c, ids.r, limitsOf(gid) or UNLIMITED, nil
     if not only then
-      if c and limits.c and count(c) >= limits.c then
+      -- when it became ready, more were let through
+      if c and limits.c and (count(c) >= limits.c or isBehind(prefix(c, gid), arrival)) then
         hold(decode(v), key, c)
         return 'held'
       end
       if r and limits.r then
-        if inWindow(r, limits.window) < limits.r then
+        if inWindow(r, limits.window) < limits.r and (limits.drops or not isBehind(prefix(r, gid), arrival)) then
           start(r, limits.window)
         elseif limits.drops then
           verdict = 'dropped'

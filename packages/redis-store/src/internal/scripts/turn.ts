@@ -100,7 +100,7 @@ local function again(r, key, change, after, exit, failures)
   end
   if hasNote(r) then local old = note(key); setNote(r, key, old[1], '', old[3]) end
   r.attempt = r.attempt - 1
-  if change == 'Snooze' then place(r, key, now + after, true) else ready(r, key, true) end
+  if change == 'Snooze' then place(r, key, now + after, true) else ready(r, key, true, 'worker') end
 end
 
 -- what has completed, and nothing else: most of what there is
@@ -239,7 +239,7 @@ for i = 1, #order do
         take(r, key)
         r.lost, r.token, r.worker = r.lost + 1, 0, ''
         if hasNote(r) then local old = note(key); setNote(r, key, old[1], '', old[3]) end
-        ready(r, key, true)
+        ready(r, key, true, 'worker')
       else
         redis.call('ZREM', g.lease, key)
       end
@@ -325,7 +325,8 @@ while claims < capacity do
   pass(best)
   best.record = nil
   local strike = struck and struck(g.task, decode(v).payload)
-  local verdict = flags >= 4 and gate().refuses(v, key, 87 + #g.id, g.id, strike or flags % 2 == 1, best.attempt + best.lost == 0)
+  local verdict = flags >= 4 and gate().refuses(v, key, 87 + #g.id, g.id, strike or flags % 2 == 1, best.attempt + best.lost == 0,
+    best.arrival)
   if verdict == 'held' then
     g.r = g.r - 1
     stale = stale + 1

@@ -201,7 +201,11 @@ export class MemoryDocket {
     const { debounce } = addition.gates!
     this.#take(run)
     if (!debounce!.keepsFirst) {
+      // of a newer version, it may be for other workers
+      run.group = this.groups.of(addition.task, addition.version, addition.lane)
       run.payload = addition.payload
+      run.priority = addition.priority
+      run.retention = addition.retention
       run.gates = addition.gates
       run.trace = addition.trace
     }
@@ -458,6 +462,7 @@ export class MemoryDocket {
     }
     // in a flow it is a failure of the step, and what becomes of that is said by the flow
     if (strike !== undefined) part!.stopped = { _tag: "Struck", ...struckBy(strike) }
+    else if (part?.stopped?._tag === "Struck") part.stopped = undefined
     const limits = session.options.gates?.get(group.task)
     const isStopped = part?.stopped !== undefined
     const refusing = run.gates === undefined || isStopped ? undefined : this.#gates.refusing(run, limits, now)
@@ -527,7 +532,7 @@ export class MemoryDocket {
         this.#finish(run, "fail", "Failed", settlement, change.exit, now)
         return "Applied"
       case "Cancelled":
-        this.#settle(run, "abort", "Cancelled", { _tag: "Cancelled" }, now)
+        this.#abort(run, "abort", now)
         return "Applied"
     }
     if (change._tag === "Skipped") {
@@ -773,7 +778,8 @@ export class MemoryDocket {
     this.#move(run, transition, "Ready")
     // one that is given back keeps its place before later arrivals
     if (!givesBack.has(transition)) run.arrival = ++this.#sequence
-    if (run.gates !== undefined && !this.#gates.enter(run, now)) return this.#held(run)
+    const isBack = transition === "release" || transition === "takeOver"
+    if (run.gates !== undefined && !this.#gates.enter(run, isBack, now)) return this.#held(run)
     group.ready++
     group.queue(run.priority).insert(run)
     if (this.observers.isListening) this.observers.publish(run, { _tag: "Ready", at: now })

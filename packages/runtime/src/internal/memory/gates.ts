@@ -34,6 +34,12 @@ export class Waiting {
     return this.gate.free(this.group.limits, now) - this.ready
   }
 
+  /** Whether it holds somebody who came before. */
+  isBehind(run: Run): boolean {
+    const { first } = this.held
+    return first !== undefined && first.arrival < run.arrival
+  }
+
   /** Whether it lets a ready run wait for it: what it drops, it drops when it is claimed. */
   get drops(): boolean {
     return this.gate.kind === "rateLimit" && this.group.limits?.rateLimit?.drops === true
@@ -180,14 +186,17 @@ export class Gates {
     if (about !== undefined && this.#settling.get(about)?.run === run) this.#settling.delete(about)
   }
 
-  /** A run that is due wants to be ready. `false`: it is held, behind those that came before it. */
-  enter(run: Run, now: number): boolean {
+  /**
+   * A run that is due wants to be ready. `false`: it is held, behind those that came before it. One that its worker gave back
+   * comes before those that have its place by now: it is ready besides them.
+   */
+  enter(run: Run, isBack: boolean, now: number): boolean {
     const from = run.heldIn
     run.heldIn = undefined
     for (const gate of this.#of(run)) {
       const waiting = gate.of(run.group)
       if (waiting.drops) continue
-      if ((waiting === from || waiting.held.size === 0) && waiting.room(now) > 0) continue
+      if ((waiting === from || !waiting.isBehind(run)) && (isBack || waiting.room(now) > 0)) continue
       this.#hold(run, waiting)
       // those that would have let it pass may be new, and unused
       for (const other of this.#of(run)) this.#touched.add(other)
@@ -201,6 +210,9 @@ export class Gates {
   refusing(run: Run, limits: GateLimits | undefined, now: number): Gate | undefined {
     for (const gate of this.#of(run)) {
       if (gate.free(limits, now) <= 0) return gate
+      const waiting = gate.of(run.group)
+      // when it became ready, more were let through
+      if (waiting.isBehind(run) && !waiting.drops) return gate
     }
     return undefined
   }

@@ -339,6 +339,9 @@ const interpreted = (
 // a flow whose store is away, for what it has to read, is looked at again then
 const later = 1000
 
+// a flow whose interpretation ends so many workers is at fault itself
+const mostLost = 5
+
 /** Interprets a run of a flow that waited between two steps. */
 const between = (env: Env, slot: Slot, thread: ClaimedThread): Effect.Effect<void> => {
   const { generation, key, token } = slot.claim
@@ -347,6 +350,10 @@ const between = (env: Env, slot: Slot, thread: ClaimedThread): Effect.Effect<voi
   const flow = env.flowOf(thread)
   const written = flow === undefined
     ? Effect.succeed<flows.Written>({ change: { _tag: "Released" } })
+    : slot.claim.lost > mostLost
+    ? Effect.map(encodeFailure(slot, errorOf(failed(slot, lostReason(slot)))), ({ exit }) => ({
+      change: { _tag: "Failed", exit } as const
+    }))
     : interpreted(slot, flows.interpret(flow, slot.claim, thread, happened, env.storeNow()), {
       _tag: "Snooze",
       after: later
