@@ -4,6 +4,7 @@
 import { writeFileSync } from "node:fs"
 import { parseArgs } from "node:util"
 import { chart } from "./chart.ts"
+import * as flows from "./flows.ts"
 import { head, line, type Ratio, type Row, run, sentence, type Suite } from "./harness.ts"
 import * as memory from "./memory.ts"
 import * as redis from "./redis.ts"
@@ -16,7 +17,8 @@ interface Entry {
 
 const suites: Readonly<Record<string, Entry>> = {
   memory: { quick: 0.05, open: memory.open },
-  redis: { quick: 0.1, open: redis.open }
+  redis: { quick: 0.1, open: redis.open },
+  flows: { quick: 0.1, open: flows.open }
 }
 
 const { positionals, values } = parseArgs({

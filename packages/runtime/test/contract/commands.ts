@@ -2,12 +2,12 @@
  * Random sequences of commands for the model: few keys, few times, so that commands meet.
  */
 import { Arbitrary, Schema } from "effect"
-import type { Command, State } from "../StoreModel.ts"
+import type { Command, GateName, State, TaskName } from "../StoreModel.ts"
 
 export const keys = ["k1", "k2", "k3", "k4"] as const
 
 const Key = Schema.Literals(keys)
-const TaskName = Schema.Literals(["a", "b", "c"])
+const Task = Schema.Literals(["a", "b", "c"])
 // shorter than the leases, as long as one, longer than both
 const Millis = Schema.Literals([0, 20, 50, 100])
 const N = Schema.Literals([0, 1])
@@ -15,20 +15,7 @@ const Wanted = Schema.UndefinedOr(N)
 /** How many claims ago. */
 const Back = Schema.Literals([0, 1, 2, 3])
 
-// half of the additions have none
-const Gates = Schema.Literals([
-  "none",
-  "none",
-  "none",
-  "none",
-  "slot",
-  "slot",
-  "rate",
-  "both",
-  "cooldown",
-  "first",
-  "last"
-])
+const Gates = Schema.Literals(["none", "none", "none", "slot", "slot", "rate", "both", "cooldown"])
 
 const Change = Schema.Union([
   Schema.TaggedStruct("Completed", { exit: Schema.Literal("exit") }),
@@ -60,7 +47,7 @@ const turn = (fewest: number, most: number) =>
 const Claiming = turn(0, 0)
 const Settling = turn(1, 2)
 
-const add = <A extends number>(after: Schema.Codec<A>, task: Schema.Codec<"a" | "b" | "c">) =>
+const add = <A extends number>(after: Schema.Codec<A>, task: Schema.Codec<TaskName>, gates: Schema.Codec<GateName>) =>
   Schema.TaggedStruct("Add", {
     addition: Schema.Struct({
       key: Key,
@@ -69,21 +56,22 @@ const add = <A extends number>(after: Schema.Codec<A>, task: Schema.Codec<"a" | 
       after,
       onExisting: Schema.Literals(["keep", "replace", "fail"]),
       priority: Schema.Literals([0, 1]),
-      gates: Gates,
+      gates,
       retention: Schema.Struct({ success: Schema.Literals([0, 200]), failure: Schema.Literals([0, 200]) }),
       redrive: Schema.Boolean
     })
   })
 
-const AddNow = add(Schema.Literal(0), Schema.Literals(["a", "b"]))
-const AddAny = add(Millis, TaskName)
+const AddNow = add(Schema.Literal(0), Schema.Literals(["a", "b"]), Gates)
+const AddAny = add(Millis, Task, Gates)
+const AddSettling = add(Millis, Schema.Literals(["a", "b"]), Schema.Literals(["first", "last"]))
 
 // these stop everything else, so they are rare, and what undoes them is not
 const Operator = Schema.Union([
-  Schema.TaggedStruct("Strike", { task: TaskName, n: Wanted, until: Schema.UndefinedOr(Millis) }),
-  Schema.TaggedStruct("Restore", { task: TaskName, n: Wanted }),
-  Schema.TaggedStruct("Pause", { task: Schema.UndefinedOr(TaskName) }),
-  Schema.TaggedStruct("Resume", { task: Schema.UndefinedOr(TaskName) }),
+  Schema.TaggedStruct("Strike", { task: Task, n: Wanted, until: Schema.UndefinedOr(Millis) }),
+  Schema.TaggedStruct("Restore", { task: Task, n: Wanted }),
+  Schema.TaggedStruct("Pause", { task: Schema.UndefinedOr(Task) }),
+  Schema.TaggedStruct("Resume", { task: Schema.UndefinedOr(Task) }),
   Schema.TaggedStruct("Resume", { task: Schema.Undefined }),
   Schema.TaggedStruct("Clear", {})
 ])
@@ -103,6 +91,7 @@ const Raw = Schema.Union([
   AddNow,
   AddAny,
   AddAny,
+  AddSettling,
   Claiming,
   Claiming,
   Claiming,

@@ -2,7 +2,7 @@
  * A random flow through the public combinators, its tasks and their handlers, and what its functions do: these are pure,
  * so the direct evaluation uses the same.
  */
-import { Execution, Flow, Gather, Task, TaskFailure, TaskGroup } from "@effect-docket/dsl"
+import { Execution, Flow, Task, TaskFailure, TaskGroup } from "@effect-docket/dsl"
 import { DateTime, Duration, Effect, Option, Result, Schedule, Schema } from "effect"
 import { type Chain, hash, type Spec, type Start, type Step, type TaskName, timeOf, type Wait } from "./spec.ts"
 
@@ -75,9 +75,9 @@ export const mapped = (id: number, throws: boolean, value: unknown): unknown => 
   return { n: hash("map", id, textOf(value)) % 1_000_000, r: toValue(value, id).r }
 }
 
-export const tagged = (value: unknown): unknown => {
-  const { id, n, r } = toValue(value, 0)
-  return { _tag: n % 2 === 0 ? "Even" : "Odd", n, r, id }
+export const tagged = (id: number, value: unknown): { readonly _tag: "Even" | "Odd" } & Value => {
+  const made = toValue(value, id)
+  return { _tag: made.n % 2 === 0 ? "Even" : "Odd", ...made }
 }
 
 export const holds = (id: number, value: unknown): boolean => hash("when", id, toValue(value, id).n) % 3 > 0
@@ -87,15 +87,12 @@ export const itemsOf = (id: number, count: number, value: unknown): ReadonlyArra
   return Array.from({ length: count }, (_, i) => ({ n: hash("item", id, n, i) % 1_000_000, r, id }))
 }
 
-export const rounds = (value: unknown): unknown => {
-  const made = toValue(value, 0)
+export const rounds = (id: number, value: unknown): { readonly _tag: "More" | "Stop" } & Value => {
+  const made = toValue(value, id)
   return { _tag: made.r > 0 ? "More" : "Stop", ...made }
 }
 
-export const lessOne = (value: unknown): Value => {
-  const made = toValue(value, 0)
-  return { ...made, n: hash("round", made.n) % 1_000_000, r: made.r - 1 }
-}
+export const lessOne = ({ id, n, r }: Value): Value => ({ id, n: hash("round", n) % 1_000_000, r: r - 1 })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // bodies
@@ -247,7 +244,7 @@ const next = (self: Flow.Flow<unknown, unknown>, step: Step): unknown => {
       return Flow.sleep(self, wait(step.wait))
     case "Match":
       return self.pipe(
-        Flow.map(tagged),
+        Flow.map((value) => tagged(step.id, value)),
         (self) => Flow.match(self as never, named([["Even", step.even], ["Odd", step.odd]]) as never)
       )
     case "When":
@@ -286,7 +283,7 @@ const next = (self: Flow.Flow<unknown, unknown>, step: Step): unknown => {
     case "Rounds": {
       const after = wait(step.wait)
       return Flow.match(
-        Flow.map(self, rounds) as never,
+        Flow.map(self, (value) => rounds(step.wait.id, value)) as never,
         {
           More: Flow.again({ after: after as number, input: lessOne }),
           Stop: Flow.input(Schema.Struct(fields))
@@ -309,6 +306,3 @@ const chainOf = (chain: Chain): AnyFlow =>
 /** The flow. */
 export const flowOf = (spec: Spec) =>
   Flow.make(spec.name, asStep(chainOf(spec.chain)) as never) as unknown as Flow.Named<string, Value, unknown, unknown, "Work" | "Flaky" | "Decide" | "Poll">
-
-/** The policy of a gather, as a test of the definition names it. */
-export const policies = { AllSucceed: Gather.allSucceed, AllSettled: Gather.allSettled }

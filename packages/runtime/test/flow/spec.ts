@@ -49,7 +49,7 @@ export type Step =
   | { readonly _tag: "Then"; readonly id: number; readonly chain: Chain; readonly mapped: boolean }
   | { readonly _tag: "Map"; readonly id: number; readonly throws: boolean }
   | { readonly _tag: "Sleep"; readonly wait: Wait }
-  | { readonly _tag: "Match"; readonly even: Chain; readonly odd: Chain }
+  | { readonly _tag: "Match"; readonly id: number; readonly even: Chain; readonly odd: Chain }
   | { readonly _tag: "When"; readonly id: number; readonly chain: Chain }
   | { readonly _tag: "All" | "Outcomes"; readonly branches: ReadonlyArray<Chain> }
   | ForEach
@@ -212,7 +212,7 @@ class Choices {
       case "Sleep":
         return { _tag: kind, wait: this.wait() }
       case "Match":
-        return { _tag: kind, even: this.chain(inside), odd: this.chain(inside) }
+        return { _tag: kind, id, even: this.chain(inside), odd: this.chain(inside) }
       case "When":
         return { _tag: kind, id, chain: this.chain(inside) }
       case "All":
