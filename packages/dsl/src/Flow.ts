@@ -437,7 +437,8 @@ export const when: {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * Runs every branch with the previous output; the first failure fails the flow.
+ * Runs every branch with the previous output. The first failure fails the flow: the other branches are cancelled, and when
+ * they have ended, what they and the steps before have done is undone.
  *
  * @category fan-out
  * @since 0.1.0
@@ -605,8 +606,8 @@ export const catchTags: {
   }))
 
 /**
- * If a later step fails, `undo` runs with the output of this one; compensations run in reverse order. A failing `undo`
- * becomes a dead letter.
+ * If the flow fails later, or is cancelled, `undo` runs with the output of this step; compensations run in reverse order,
+ * and a failure that is caught undoes nothing. A failing `undo` becomes a dead letter.
  *
  * @category failures
  * @since 0.1.0
@@ -635,7 +636,8 @@ export const compensate: {
   }))
 
 /**
- * Limit of everything so far, waiting included; after it the flow fails with `TaskFailure`, reason `Timeout`.
+ * Limit of everything so far in this chain, waiting included; it counts from when the chain begins. After it the flow fails
+ * with `TaskFailure`, reason `Timeout`, which a later `catchTag` may catch.
  *
  * @category failures
  * @since 0.1.0

@@ -76,7 +76,7 @@ describe("transitions", () => {
   it.effect("every step of the table is reached by commands, and the model makes no other", () =>
     Effect.gen(function*() {
       const made = new Set<string>()
-      for (const sequence of yield* Arbitrary.sampleEffect(sequences, { count: 2000, size: 60, seed: "docket" })) {
+      for (const sequence of yield* Arbitrary.sampleEffect(sequences, { count: 3000, size: 60, seed: "docket" })) {
         let state = initial(0)
         for (const raw of sequence) state = step(state, resolve(state, raw))[0]
         for (const one of state.steps) made.add(one)

@@ -92,6 +92,7 @@ const Raw = Schema.Union([
   AddAny,
   AddAny,
   AddSettling,
+  AddSettling,
   Claiming,
   Claiming,
   Claiming,

@@ -136,7 +136,8 @@ class Choices {
   /** A number below `n`; 0 when the list has ended. */
   one(n: number): number {
     const choice = this.#choices[this.#at++] ?? 0
-    return choice % n
+    // numbers as they are generated are often near a bound
+    return (choice < 16 ? choice : hash("choice", choice)) % n
   }
 
   /** One of a list, the first when the list of choices has ended. */
@@ -284,6 +285,37 @@ class Choices {
   }
 }
 
+/** The chains that a chain has inside. */
+const inside = ({ start, steps }: Chain): ReadonlyArray<Chain> => [
+  ...start._tag === "Named" ? [start.chain] : [],
+  ...steps.flatMap((step) => {
+    switch (step._tag) {
+      case "Match":
+        return [step.even, step.odd]
+      case "All":
+      case "Outcomes":
+        return step.branches
+      case "Catch":
+        return step.handlers.map(([, chain]) => chain)
+      default:
+        return "chain" in step ? [step.chain] : []
+    }
+  })
+]
+
+/** The ids of the tasks in a chain. */
+export const tasksIn = (chain: Chain): ReadonlyArray<number> => [
+  ...chain.start._tag === "Task" ? [chain.start.id] : [],
+  ...chain.steps.flatMap((step) => step._tag === "Poll" ? [step.id] : []),
+  ...inside(chain).flatMap(tasksIn)
+]
+
+/** The ids of the tasks that undo something. */
+export const undoingIn = (chain: Chain): ReadonlyArray<number> => [
+  ...chain.steps.flatMap((step) => step._tag === "Compensate" ? tasksIn(step.chain) : []),
+  ...inside(chain).flatMap(undoingIn)
+]
+
 /** The flows that a list of choices stands for: one to three. */
 export const specsOf = (lists: ReadonlyArray<ReadonlyArray<number>>): ReadonlyArray<Spec> =>
   lists.map((list, index) => {
@@ -294,9 +326,11 @@ export const specsOf = (lists: ReadonlyArray<ReadonlyArray<number>>): ReadonlyAr
     const cancels = !instant && choices.one(5) === 4
     const input = { n: choices.one(1000), r: choices.one(3) }
     const chain = choices.chain({ depth: 3, again: true, member: false, begun: false })
+    // a flow without tasks cannot be started
+    const start = { _tag: "Task", id: choices.id, task: "Work", raw: true } as const
     return {
       name: `F${index}`,
-      chain,
+      chain: tasksIn(chain).length === 0 ? { ...chain, start } : chain,
       input,
       base,
       bad,

@@ -1,63 +1,37 @@
 /**
  * Adds runs.
  *
- * KEYS: the prelude's, the groups of the additions, then `done:<key>` for each addition that redrives.
+ * KEYS: the prelude's, the groups of the additions, the flows that they are members or redrives of, then `done:<key>` for
+ * each addition that redrives.
  * ARGV: the prelude's; `write`, `whole` (nothing is written if a strike or a cooldown refuses one), or `ask` (nothing is
- * written, and all that would be refused are named); number of kinds, and per kind: group, task, onExisting, priority,
- * retention of successes, of failures, flags (4: the payloads begin with gates), debounce (or nothing: how long, at most how
- * long, whether the first payload counts); number of rows of additions that differ in key and payload only, and per row: how
- * many, kind, due (`at` and a time, or `in` and a delay), trace, generation to redrive (or nothing); then key and payload of
- * each addition.
+ * written, and all that would be refused are named); then the additions, as `adding.ts` says.
  * States: none, scheduled, ready, held, running (replaced) → scheduled, ready, held. An addition may join a pending run
  * instead, or be ignored.
- * Reply: `taken` and the key that refuses it all; `elsewhere` and the group of a run that is to be replaced, which was not
- * named; `refused`, then of each that is its number, the disposition, reason and author (or nothing); or one text, then
+ * Reply: `taken` and the key that refuses it all; `more` and what was not named; `refused`, then of each that is its number, the disposition, reason and author (or nothing); or one text, then
  * reason and author (or nothing) of those struck and the keys of those that were joined. The text has a disposition, how many
  * in a row it is true of, the generation of the first of them, those of the others following it one by one, and when they are
  * due.
  */
+import { adding } from "./adding.ts"
 import { prelude, strikes } from "./prelude.ts"
 
-export const add = `${prelude}${strikes}
+export const add = `${prelude}${strikes}${adding}
 local mode = arg()
-local kinds = {}
-local wary, settles = false, false
-for i = 1, tonumber(arg()) do
-  local k = { gid = arg(), task = arg(), onExisting = arg(), priority = tonumber(arg()), keepS = tonumber(arg()),
-    keepF = tonumber(arg()), flags = tonumber(arg()), debounce = arg() }
-  if k.debounce ~= '' then
-    local wait, most, first = string.match(k.debounce, '^(%d+)/(%d*)/(%d)$')
-    k.wait, k.most, k.first, settles = tonumber(wait), tonumber(most) or math.huge, first == '1', true
-  end
-  if k.onExisting == 'fail' or k.onExisting == 'replace' then wary = true end
-  kinds[i] = k
-end
-local rows = {}
-for i = 1, tonumber(arg()) do
-  local row = { n = tonumber(arg()), kind = kinds[tonumber(arg())], due = arg(), trace = arg(), redrive = arg() }
-  local due = tonumber(sub(row.due, 3))
-  if sub(row.due, 1, 2) == 'in' then due = now + due end
-  row.due = due
-  rows[i] = row
-end
-local keys, n = {}, 0
-for i = at + 1, #ARGV, 2 do n = n + 1; keys[n] = ARGV[i] end
+local additions = readAdditions()
+local rows, keys, at = additions.rows, additions.keys, additions.at
 load(keys)
+local adding = adder()
 
-local ADDED, EXISTING, REPLACED, STOPPED, COOLING, JOINED_FIRST, JOINED_LAST = 1, 2, 3, 4, 5, 6, 7
--- as addOne below decides: a key that is taken is not refused
+-- as it decides on each: a key that is taken is not refused
 if mode ~= 'write' then
   local before, refused, i = {}, { 'refused' }, 0
   for _, row in ipairs(rows) do
     for _ = 1, row.n do
       i = i + 1
-      local key, payload = keys[i], ARGV[at + i * 2]
-      local gates, stop
-      if row.kind.flags >= 4 then
-        gates, stop = gatesAt(payload, 1)
-        payload = sub(payload, stop)
-      end
-      if row.kind.onExisting == 'replace' or not (cache[key] or before[key]) then
+      local key = keys[i]
+      local gates, part, payload = unwrap(row.kind.flags, ARGV[at + i * 2])
+      local isMember = part and textAt(part, 6) ~= ''
+      if not isMember and (row.kind.onExisting == 'replace' or not (cache[key] or before[key])) then
         local strike = struck and struck(row.kind.task, payload)
         local cools = gates and row.redrive == '' and gate().isCooling(gates)
         if strike or cools then
@@ -75,116 +49,24 @@ if mode ~= 'write' then
   if mode == 'ask' or #refused > 1 then return refused end
 end
 
-if wary then
+if additions.wary then
   local before, i = {}, 0
   for _, row in ipairs(rows) do
     for _ = 1, row.n do
       i = i + 1
       local key = keys[i]
       if row.kind.onExisting == 'fail' and (cache[key] or before[key]) then return { 'taken', key } end
-      if row.kind.onExisting == 'replace' and cache[key] then
-        local gid = decode(cache[key]).gid
-        if not groups[gid] then return { 'elsewhere', gid } end
-      end
       before[key] = true
     end
   end
 end
-
--- the runs that may be joined have to be in a group that was named
-if settles then
-  local i = 0
-  for _, row in ipairs(rows) do
-    for _ = 1, row.n do
-      i = i + 1
-      if row.kind.debounce ~= '' then
-        local other = gate().pending((gatesAt(ARGV[at + i * 2], 1)))
-        local r = other and get(other)
-        if r and not groups[r.gid] then return { 'elsewhere', r.gid } end
-      end
-    end
-  end
+if additions.wary or additions.settles then
+  local more, want = wanting()
+  wantFor(additions, want)
+  if #more > 1 then return more end
 end
 
-local answers, reasons = {}, {}
-local i, redrives = 0, 0
-local function answer(disposition, n, generation, due)
-  answers[#answers + 1] = pack('>BI4dd', disposition, n, generation, due)
-end
-
-local function addOne(row, key, payload)
-  local kind, due = row.kind, row.due
-  local gates, stop
-  if kind.flags >= 4 then
-    gates, stop = gatesAt(payload, 1)
-    payload = sub(payload, stop)
-  end
-  local known = cache[key] and decode(cache[key])
-  local taken, latest, latestDue
-  local asked, joins, other, since = due, nil, nil, nil
-  if kind.debounce ~= '' and row.redrive == '' then
-    due = math.max(due, now + kind.wait)
-    other, since = gate().pending(gates)
-    -- who asks for it replaces the run instead
-    if other and (other ~= key or kind.onExisting ~= 'replace') then joins = get(other) end
-  end
-  if row.redrive == '' then
-    taken = known and kind.onExisting ~= 'replace' and not (joins and other == key)
-  else
-    redrives = redrives + 1
-    local done = redis.call('GET', KEYS[extra + redrives])
-    taken = known or not done
-    if not taken then
-      local _
-      _, _, _, latest, _, _, latestDue = unpackFrom(DONE, done)
-      taken = latest ~= tonumber(row.redrive)
-    end
-  end
-  if known then latest, latestDue = known.generation, known.due end
-  if taken then return answer(EXISTING, 1, latest or 0, latestDue or 0) end
-  local strike = struck and struck(kind.task, payload)
-  if strike then
-    reasons[#reasons + 1] = strike.reason
-    reasons[#reasons + 1] = strike.author or ''
-    return answer(STOPPED, 1, 0, due)
-  end
-  if gates and row.redrive == '' and gate().isCooling(gates) then return answer(COOLING, 1, 0, due) end
-  if joins then
-    reasons[#reasons + 1] = other
-    -- what is due keeps its place where it is
-    local stays = joins.state ~= SCHEDULED and
-      (kind.first or (joins.gates == gates and joins.gid == kind.gid and joins.priority == kind.priority))
-    if not stays then take(joins, other) end
-    if not kind.first then
-      -- of a newer version, it may be for other workers
-      joins.gid, joins.priority, joins.keepS, joins.keepF = kind.gid, kind.priority, kind.keepS, kind.keepF
-      joins.payload, joins.gates = payload, gates
-      if row.trace ~= '' or hasNote(joins) then setNote(joins, other, '', '', row.trace) end
-    end
-    gate().settles(joins.gates, other, since)
-    if stays then
-      put(other, joins)
-    elseif joins.state == SCHEDULED then
-      place(joins, other, math.max(asked, math.min(now + kind.wait, since + kind.most)), true)
-    else
-      ready(joins, other, true)
-    end
-    return answer(kind.first and JOINED_FIRST or JOINED_LAST, 1, joins.generation, joins.due)
-  end
-  if known then
-    if known.gates and known.state == RUNNING then gate().replaced(known, key) end
-    take(known, key)
-  end
-  seq = seq + 1
-  local r = { state = 0, flags = kind.flags, gates = gates, attempt = 0, lost = 0, priority = kind.priority,
-    generation = seq, arrival = 0, due = due, token = 0, settled = 0, started = 0, keepS = kind.keepS, keepF = kind.keepF, gid = kind.gid, worker = '', payload = payload }
-  if row.trace ~= '' or (known and hasNote(known)) then setNote(r, key, '', '', row.trace) end
-  if kind.debounce ~= '' and row.redrive == '' then gate().settles(gates, key, now) end
-  if known then publish(r.gid, key, r.generation, 'Replaced', due) end
-  place(r, key, due, not known)
-  answer(known and REPLACED or ADDED, 1, r.generation, due)
-end
-
+local i = 0
 for _, row in ipairs(rows) do
   local kind, due = row.kind, row.due
   local gid, priority, keepS, keepF = kind.gid, kind.priority, kind.keepS, kind.keepF
@@ -214,15 +96,15 @@ for _, row in ipairs(rows) do
       cache[key] = pack(HEAD, state, 0, 0, 0, 0, 0, 0, 0, seq, due, seq, priority, keepS, keepF, #gid) .. gid .. payload
       dirty[key] = true
     else
-      if inRow > 0 then answer(ADDED, inRow, seq - inRow + 1, due); inRow = 0 end
-      addOne(row, key, payload)
+      if inRow > 0 then adding.answer(ADDED, inRow, seq - inRow + 1, due); inRow = 0 end
+      adding.one(row, key, payload)
     end
   end
-  if inRow > 0 then answer(ADDED, inRow, seq - inRow + 1, due) end
+  if inRow > 0 then adding.answer(ADDED, inRow, seq - inRow + 1, due) end
 end
 flush()
 for i = 1, #order do wake(order[i]) end
-return { table.concat(answers), unpack(reasons) }
+return { table.concat(adding.answers), unpack(adding.reasons) }
 `
 
 /**

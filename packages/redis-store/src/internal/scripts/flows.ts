@@ -249,7 +249,7 @@ function flow()
     if last and isIn(last) then recount(t, last) end
     if t[OWNS] == '' then return end
     local all = gathersOf(key, r.generation)
-    local kept, dels = {}, {}
+    local kept, dels, rest = {}, {}, {}
     local gone = 0
     for _, id in ipairs(namesOf(key, all)) do
       if not isIn(id) then
@@ -260,7 +260,7 @@ function flow()
         dels[#dels + 1] = 'g' .. id
         -- the rest is removed by whoever called, some at a time
         if #dels + g.places > ${most} then
-          m.garbage[#m.garbage + 1] = texts(key, g.epoch, g.places)
+          rest[#rest + 1] = texts(key, g.epoch, g.places)
         else
           for i = 0, g.places - 1 do dels[#dels + 1] = str(g.epoch) .. '/' .. i end
         end
@@ -270,9 +270,10 @@ function flow()
     if gone == 0 then return end
     if #kept == 0 then
       redis.call('UNLINK', named[key])
-      gathers[key], t[OWNS], m.garbage = nil, '', {}
+      gathers[key], t[OWNS] = nil, ''
       return
     end
+    for _, one in ipairs(rest) do m.garbage[#m.garbage + 1] = one end
     many('HDEL', named[key], dels)
     redis.call('HSET', named[key], 'ids', table.concat(kept))
   end

@@ -5,24 +5,27 @@
  * are what costs. In Lua, tables with fields and new strings are (`docs/performance.md`): what happens to every run unpacks
  * the few numbers that it needs, the rest decodes a record into a table.
  *
- * KEYS: meta, runs, notes, counts, strikes, pauses, watch, gates, held, looks, starts, ends; then six per group: ready, prio,
- * due, lease, wake, failed.
- * ARGV: channel of events, channel of cancels, number of groups, their ids; then what the script asks for.
+ * KEYS: meta, runs, notes, counts, strikes, pauses, watch, gates, held, looks, starts, ends, deadlines; then six per group:
+ * ready, prio, due, lease, wake, failed; then `flow:<key>` of flows.
+ * ARGV: channel of events, channel of cancels, number of groups, their ids, number of flows; then what the script asks for.
  *
  * A record is what its claim says of it (state, flags, attempt, lost claims, token, token of the latest settlement, start,
  * length of the worker's name), what its generation says (arrival, due, generation, priority, retentions, length of the
- * group's id), then group, gates if it has any (a length, a colon, and they), payload and worker. `layout.ts` reads it. The
- * flags are: 1, somebody cancelled it; 2, it has a note; 4, it has gates.
+ * group's id), then group, gates if it has any (a length, a colon, and they), the part of a flow if it is one (the same),
+ * payload and worker. `layout.ts` reads it. The flags are: 1, somebody cancelled it; 2, it has a note; 4, it has gates; 8, it
+ * is a part of a flow.
  */
+import { flows } from "./flows.ts"
 import { gates } from "./gates.ts"
 
 export const prelude = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local META, RUNS, NOTES, COUNTS, STRIKES, PAUSES, WATCH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local GATES, HOLDS, LOOKS, STARTS, ENDS = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local GATES, HOLDS, LOOKS, STARTS, ENDS, DEADLINES = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local EVENTS, CANCELS = ARGV[1], ARGV[2]
 local SCHEDULED, READY, RUNNING, COMPLETED, FAILED, CANCELLED, SKIPPED = 1, 2, 3, 4, 5, 6, 7
+local GATHERING = 10
 local HOLDER, HOLDER_STATE = { [8] = 'c', [9] = 'r' }, { c = 8, r = 9 }
 local EXIT, STRUCK, NONE, LIMITED = 1, 2, 3, 4
 local CLAIM, HEAD, DONE = '>BBI4I4dddH', '>BBI4I4dddHddddddH', '>BBdddI4dHI4'
@@ -33,16 +36,18 @@ local groups, order = {}, {}
 local served = 0
 local at = 3 + tonumber(ARGV[3])
 for i = 1, tonumber(ARGV[3]) do
-  local k = 12 + (i - 1) * 6
+  local k = 13 + (i - 1) * 6
   local g = { id = ARGV[3 + i], n = i, ready = KEYS[k + 1], prio = KEYS[k + 2], due = KEYS[k + 3], lease = KEYS[k + 4],
-    wake = KEYS[k + 5], failed = KEYS[k + 6], s = 0, r = 0, x = 0, h = 0 }
+    wake = KEYS[k + 5], failed = KEYS[k + 6], s = 0, r = 0, x = 0, h = 0, w = 0 }
   groups[g.id] = g
   order[i] = g
 end
-local extra = 12 + #order * 6
+at = at + 1
+local flowKeys = tonumber(ARGV[at])
+local extra = 13 + #order * 6 + flowKeys
 local function arg() at = at + 1; return ARGV[at] end
 
-local meta = redis.call('HMGET', META, 'seq', 'token', 'held')
+local meta = redis.call('HMGET', META, 'seq', 'token', 'held', 'deadlines')
 local seq, token = tonumber(meta[1] or 0), tonumber(meta[2] or 0)
 local firstSeq, firstToken = seq, token
 local watched = redis.call('EXISTS', WATCH) == 1
@@ -69,6 +74,23 @@ local function textAt(row, n)
   end
 end
 
+-- What has to be named besides, and what adds to that.
+local function wanting()
+  local more, asked = { 'more' }, {}
+  return more, function(known, name)
+    local text = (known == groups and 'g' or 'f') .. name
+    if known[name] or asked[text] then return end
+    asked[text] = true
+    more[#more + 1] = text
+  end
+end
+
+local function dueOf(text)
+  local due = tonumber(sub(text, 3))
+  if sub(text, 1, 2) == 'in' then due = now + due end
+  return due
+end
+
 -- The gates in a record, after its group at p, and where they end.
 local function gatesAt(v, p)
   local colon = string.find(v, ':', p, true)
@@ -83,16 +105,18 @@ local function decode(v)
     r.keepF, gl, p = unpackFrom(HEAD, v)
   r.gid = sub(v, p, p + gl - 1)
   p = p + gl
-  if r.flags >= 4 then r.gates, p = gatesAt(v, p) end
+  if r.flags % 8 >= 4 then r.gates, p = gatesAt(v, p) end
+  if r.flags >= 8 then r.thread, p = gatesAt(v, p) end
   r.payload = sub(v, p, -wl - 1)
   r.worker = sub(v, #v - wl + 1)
   return r
 end
 local function encode(r)
-  local gates = ''
-  if r.gates then gates = #r.gates .. ':' .. r.gates end
-  return pack(HEAD, r.state, r.flags, r.attempt, r.lost, r.token, r.settled, r.started, #r.worker, r.arrival, r.due,
-    r.generation, r.priority, r.keepS, r.keepF, #r.gid) .. r.gid .. gates .. r.payload .. r.worker
+  local gates, part, flags = '', '', r.flags % 4
+  if r.gates then gates, flags = #r.gates .. ':' .. r.gates, flags + 4 end
+  if r.thread then part, flags = #r.thread .. ':' .. r.thread, flags + 8 end
+  return pack(HEAD, r.state, flags, r.attempt, r.lost, r.token, r.settled, r.started, #r.worker, r.arrival, r.due,
+    r.generation, r.priority, r.keepS, r.keepF, #r.gid) .. r.gid .. gates .. part .. r.payload .. r.worker
 end
 
 local cache, dirty = {}, {}
@@ -134,7 +158,7 @@ local function setNote(r, key, failures, progress, trace)
   notes[key] = { failures, progress, trace, changed = true }
   noted = true
   local has = failures ~= '' or progress ~= '' or trace ~= ''
-  r.flags = r.flags % 2 + (has and 2 or 0) + (r.gates and 4 or 0)
+  r.flags = r.flags % 2 + (has and 2 or 0) + (r.gates and 4 or 0) + (r.thread and 8 or 0)
 end
 local function dropNote(key) notes[key] = { '', '', '', changed = true }; noted = true end
 local function hasNote(r) return r.flags % 4 >= 2 end
@@ -143,7 +167,7 @@ local function cancelling(r) return r.flags % 2 == 1 end
 -- The index entry of a run: what orders it among equals, then its key.
 local function entry(n, key) return pack('>d', n) .. key end
 
-local ready, many
+local ready, many, settle, flow
 ${gates}
 -- Takes a run out of the index of its state. In the list of ready runs its entry stays, and is skipped by its arrival.
 local function take(r, key)
@@ -158,6 +182,8 @@ local function take(r, key)
   elseif r.state == RUNNING then
     g.x = g.x - 1
     push(g, 'unleases', key)
+  elseif r.state == GATHERING then
+    g.w = g.w - 1
   end
 end
 
@@ -246,6 +272,7 @@ local function flushNotes()
 end
 
 local function flush()
+  if flowing then flowing.flush() end
   if gating then gating.flush() end
   flushIndexes()
   local sets, dels, s, d = {}, {}, 0, 0
@@ -262,7 +289,7 @@ local function flush()
     -- what is left in an index of none are entries of runs that have been cancelled or replaced
     if g.s ~= 0 and redis.call('HINCRBY', COUNTS, g.id .. ':s', g.s) == 0 then redis.call('DEL', g.due) end
     if g.r ~= 0 and redis.call('HINCRBY', COUNTS, g.id .. ':r', g.r) == 0 then redis.call('DEL', g.ready, g.prio) end
-    if g.h ~= 0 then redis.call('HINCRBY', COUNTS, g.id .. ':h', g.h); held = held + g.h end
+    if g.h + g.w ~= 0 then redis.call('HINCRBY', COUNTS, g.id .. ':h', g.h + g.w); held = held + g.h end
     if g.x ~= 0 and redis.call('HINCRBY', COUNTS, g.id .. ':x', g.x) == 0 then redis.call('DEL', g.lease) end
   end
   if held ~= 0 then redis.call('HINCRBY', META, 'held', held) end
@@ -271,15 +298,17 @@ local function flush()
 end
 
 -- The outcome of a run in one piece: numbers and lengths, then what they measure. It begins with the state. One that was
--- struck has who struck it where one that failed has its payload.
+-- struck has who struck it where one that failed has its payload. Before that, one of a flow has what its part was.
 local function outcomeOf(r, state, tag, text, payload)
+  if r.thread then tag, payload = tag + 16, flow().kept(r) .. payload end
   return pack(DONE, state, tag, r.settled, r.generation, now, r.attempt, r.due, #r.gid, #text) .. r.gid .. text .. payload
 end
 
 local tags = { [EXIT] = 'Exit', [STRUCK] = 'Struck', [NONE] = 'Cancelled', [LIMITED] = 'Limited' }
 
 -- Settles a run: its record goes, its outcome stays for its retention.
-local function settle(r, key, done, state, tag, text, author)
+function settle(r, key, done, state, tag, text, author)
+  local part = r.thread and flow().ending(r, key)
   take(r, key)
   remove(key)
   if hasNote(r) then dropNote(key) end
@@ -295,8 +324,11 @@ local function settle(r, key, done, state, tag, text, author)
     redis.call('DEL', done)
   end
   publish(r.gid, key, r.generation, 'Finished', tags[tag], text, author or '')
+  if part then flowing.ended(r, key, part, keep, tag ~= EXIT and 'C' or state == COMPLETED and 'D' or 'F', text) end
 end
-`
+
+local flowing
+${flows}`
 
 /** What finds the strike that stops a payload: `struck(task, payload)`, or nothing where there are no strikes. */
 export const strikes = `
