@@ -1,17 +1,19 @@
 /**
- * `npm run simulate [-- --seeds N] [--from N] [--steps N] [--only NAMES] [--trace]`
+ * `npm run simulate [-- --seeds N] [--from N] [--steps N] [--only NAMES] [--of NAME] [--trace]`
  */
 import { Simulation } from "@effect-docket/runtime/testing"
 import { Console, Effect } from "effect"
 import { parseArgs } from "node:util"
-import { workload } from "../packages/runtime/test/simulation/standard.ts"
+import { flows } from "../packages/runtime/test/simulation/flows.ts"
+import { finite, standard } from "../packages/runtime/test/simulation/standard.ts"
 
-const usage = `npm run simulate [-- --seeds N] [--from N] [--steps N] [--only NAMES] [--trace]
+const usage = `npm run simulate [-- --seeds N] [--from N] [--steps N] [--only NAMES] [--of NAME] [--trace]
 
   --seeds N     how many simulations (default 2000)
   --from N      the first seed (default 1)
   --steps N     things that happen in each (default 80)
   --only NAMES  what goes wrong, with commas between: ${Simulation.disturbances.join(", ")}
+  --of NAME     standard (default), finite (no perpetual tasks), or flows
   --trace       prints the trace of the first seed`
 
 const { values } = parseArgs({
@@ -20,13 +22,19 @@ const { values } = parseArgs({
     from: { type: "string", default: "1" },
     steps: { type: "string" },
     only: { type: "string" },
+    of: { type: "string", default: "standard" },
     trace: { type: "boolean", default: false },
     help: { type: "boolean", default: false }
   }
 })
 
 const only = values.only?.split(",").filter((name) => name !== "")
-const unknown = only?.filter((name) => !Simulation.disturbances.some((known) => known === name)) ?? []
+const workloads: Readonly<Record<string, Effect.Effect<Simulation.Workload>>> = { standard, finite, flows }
+const workload = workloads[values.of] ?? standard
+const unknown = [
+  ...only?.filter((name) => !Simulation.disturbances.some((known) => known === name)) ?? [],
+  ...workloads[values.of] === undefined ? [values.of] : []
+]
 const from = Number(values.from)
 const seeds = Number(values.seeds)
 const options: Simulation.Options = {
@@ -55,16 +63,21 @@ const program = Effect.gen(function*() {
     Effect.gen(function*() {
       yield* Console.error(values.trace ? trace : message)
       yield* Console.error(
-        `\nnpm run simulate -- --seeds 1 --from ${seed} --steps ${steps} --only ${disturbances.join(",")},`
+        `\nnpm run simulate -- --of ${values.of} --seeds 1 --from ${seed} --steps ${steps} --only ${
+          disturbances.join(",")
+        },`
       )
       process.exitCode = 1
     })
   )
 )
 
-if (values.help || unknown.length > 0 || !Number.isSafeInteger(from) || !Number.isSafeInteger(seeds)) {
-  console.error(unknown.length > 0 ? `unknown: ${unknown.join(", ")}\n\n${usage}` : usage)
-  process.exitCode = values.help ? 0 : 1
-} else {
-  await Effect.runPromise(program)
-}
+const isWrong = unknown.length > 0 || !Number.isSafeInteger(from) || !Number.isSafeInteger(seeds)
+if (isWrong) process.exitCode = 1
+await Effect.runPromise(
+  isWrong
+    ? Console.error(unknown.length > 0 ? `unknown: ${unknown.join(", ")}\n\n${usage}` : usage)
+    : values.help
+    ? Console.log(usage)
+    : program
+)

@@ -9,7 +9,7 @@ import { interrupted, Problem, stopAtOnce } from "../shared/program.ts"
 import { plural } from "../shared/text.ts"
 import { layerProgress, Screen } from "./progress.ts"
 import { Ledger } from "./report.ts"
-import { Counting, countingLive, FindFiles, Job, keyPrefix, Reporting, ReportingLive } from "./tasks.ts"
+import { Counting, countingLive, Job, keyPrefix, Reporting, ReportingLive, Round, Watch } from "./tasks.ts"
 
 export interface Options {
   readonly root: string
@@ -27,16 +27,14 @@ export const runJob = Effect.fnUntraced(function*({ concurrency, lease, report, 
   const home = yield* Layer.build(DocketEngine.layerMemory)
 
   const work = Effect.gen(function*() {
-    const finder = yield* Docket.add(FindFiles, { root, report, watch })
+    const input = { root, report }
+    const rounds = yield* (watch ? Docket.start(Watch, input) : Docket.start(Round, input))
     const stop = Effect.gen(function*() {
       yield* stopAtOnce
       yield* screen.line("stopping (a second signal does not wait)")
-      yield* finder.cancel // or it would wait for runs that nobody starts any more
+      yield* rounds.cancel // or it would wait for runs that nobody starts any more
     })
-    yield* finder.await.pipe(
-      // the finder says it, and tries again in its next round
-      Effect.catchTag("ReportNotWritten", (error) => watch ? Effect.void : Effect.fail(error)),
-      Effect.andThen(watch ? Effect.never : Effect.void),
+    yield* rounds.await.pipe(
       Effect.onInterrupt(() => Effect.ignore(stop)),
       Effect.mapError(({ message }) => new Problem({ message, code: 1 }))
     )
@@ -53,9 +51,9 @@ export const runJob = Effect.fnUntraced(function*({ concurrency, lease, report, 
 
   // A worker drains when its layer ends: what runs may finish.
   const workers = Layer.merge(
-    Worker.layer(Reporting, { concurrency: 2, lanes: { finder: 1, default: 1 } }).pipe(
+    Worker.layer(Reporting, { flows: [Round, Watch], concurrency: 1 }).pipe(
       Layer.provide(Layer.succeedContext(home)),
-      // its handlers look at the shared docket, and add to both
+      // its handlers look at the shared docket, and add to it
       Layer.provide(ReportingLive),
       Layer.provideMerge(Layer.provide(Reporting.client, Layer.succeedContext(home)))
     ),

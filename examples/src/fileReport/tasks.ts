@@ -1,10 +1,11 @@
 /**
  * A whole application in tasks: find the files of a folder, flood one task per file, join their outcomes, and finish with
  * a report. Shown here: tasks as classes with typed payloads, results and errors; retry rules by error tag; keys that
- * make each version of a file one run; a perpetual task; fan-out and fan-in; handlers that depend on services; and two
- * dockets, one for what any process may do and one for what belongs to this process.
+ * make each version of a file one run, whichever job or process asks for it; flows, one in the other, that decide, catch what
+ * goes wrong and begin again; handlers that depend on services; and two dockets, one for what any process may do and one for
+ * what belongs to this process.
  */
-import { Docket, type DocketError, Perpetual, Progress, Retry, Task, TaskGroup } from "@effect-docket/dsl"
+import { Docket, type DocketError, Flow, Progress, Retry, Task, TaskGroup } from "@effect-docket/dsl"
 import { DocketEngine } from "@effect-docket/runtime"
 import { Array, type Duration, Effect, Exit, Layer, Option, Result, Schema } from "effect"
 import { createHash } from "node:crypto"
@@ -37,27 +38,37 @@ export class CountFile extends Task.make("CountFile", {
   retry: { Busy: patience, Unreadable: Retry.never, Binary: Retry.never, Vanished: Retry.never }
 }) {}
 
+const Where = { root: Schema.String, report: Schema.String }
+
 /** A job that has not ended: it lies in the docket, never due, and workers stay for as long as there is one. */
-export class Job extends Task.make("Job", {
-  payload: { root: Schema.String, report: Schema.String },
-  key: ["root", "report"],
-  retention: 0
-}) {}
+export class Job extends Task.make("Job", { payload: Where, key: ["root", "report"], retention: 0 }) {}
 
 /** Writes the report of what is known, and shows it. */
 export class WriteReport extends Task.make("WriteReport", {
-  payload: { root: Schema.String, report: Schema.String, counted: Schema.Int },
+  payload: { ...Where, counted: Schema.Int },
   error: ReportNotWritten
 }) {}
 
-/** Floods `CountFile` for what is new or changed, waits for all of it, and has the report written. */
+/** Floods `CountFile` for what is new or changed, and waits for all of it. */
 export class FindFiles extends Task.make("FindFiles", {
-  payload: { root: Schema.String, report: Schema.String, watch: Schema.Boolean },
-  error: ReportNotWritten,
-  perpetual: { every: "1 second" },
-  // it waits for the run of the report: with a lane of its own it does not take its slot
-  lane: "finder"
+  payload: Where,
+  success: Schema.Struct({ ...Where, counted: Schema.Int, stale: Schema.Boolean })
 }) {}
+
+/** Says what went wrong. */
+export class Complain extends Task.make("Complain", { payload: { message: Schema.String } }) {}
+
+/** One round. The report is written if there is something that it does not tell. */
+export class Round extends Flow.make("Round", FindFiles.pipe(Flow.when(({ stale }) => stale, WriteReport))) {}
+
+/** Round after round: what goes wrong in one is tried again in the next. */
+export class Watch extends Flow.make(
+  "Watch",
+  Round.pipe(
+    Flow.catchTags({ ReportNotWritten: Complain, TaskFailure: Complain }),
+    Flow.andThen(Flow.again({ after: "1 second" }))
+  )
+) {}
 
 /** What any process that sees the files may do. */
 export class Counting extends TaskGroup.make(CountFile) {}
@@ -74,7 +85,7 @@ export const layerShared = (outlives: boolean) => {
 }
 
 /** What belongs to the process that keeps the ledger and the screen. */
-export class Reporting extends TaskGroup.make(FindFiles, WriteReport) {}
+export class Reporting extends TaskGroup.make(FindFiles, WriteReport, Complain) {}
 
 /** How many files this process has counted. */
 export interface Tally {
@@ -124,8 +135,7 @@ export const ReportingLive = Reporting.toLayer(Effect.gen(function*() {
   })
 
   return Reporting.of({
-    FindFiles: Effect.fnUntraced(function*({ report, root, watch }) {
-      if (!watch) yield* (yield* Perpetual.Perpetual).cancel // this run is the only one
+    FindFiles: Effect.fnUntraced(function*({ report, root }) {
       const found = yield* find(root, [report, temporary(report)])
       const fresh = ledger.fresh(found.files)
       const left = yield* remember(root, fresh)
@@ -144,18 +154,16 @@ export const ReportingLive = Reporting.toLayer(Effect.gen(function*() {
       })
       yield* Effect.forEach(Array.chunksOf(left, chunk), countAll, { concurrency: chunks, discard: true })
       ledger.reconcile(found)
-      if (ledger.stale()) yield* (yield* Docket.add(WriteReport, { root, report, counted: fresh.length })).await
-    }, (effect, { watch }) =>
-      effect.pipe(
-        Effect.tapError((error) => watch ? screen.line(error.message) : Effect.void),
-        Effect.catchTag(["DocketError", "TaskFailure"], Effect.die)
-      )),
+      return { root, report, counted: fresh.length, stale: ledger.stale() }
+    }, Effect.orDie),
 
     WriteReport: Effect.fnUntraced(function*({ counted, report, root }) {
       const result = makeReport(root, ledger)
       const json = yield* writeReport(report, result)
       ledger.written()
       yield* screen.result(json, counted, summary(result, ledger))
-    })
+    }),
+
+    Complain: ({ message }) => screen.line(message)
   })
 }))

@@ -141,8 +141,10 @@ export interface ScatterReport<out T extends Task.Any> {
   readonly scheduled: ReadonlyArray<Slot<T>>
   /** The key was taken; the known execution was kept. */
   readonly existing: ReadonlyArray<Slot<T>>
-  /** A strike or a cooldown refused it. Of an atomic scatter there is none: it is rejected. */
+  /** A strike refused it. Of an atomic scatter there is none: it is rejected. */
   readonly struck: ReadonlyArray<Slot<T>>
+  /** It came within the cooldown of its task, and was ignored. Of an atomic scatter there is none: it is rejected. */
+  readonly limited: ReadonlyArray<Slot<T>>
 }
 
 /**
@@ -379,7 +381,8 @@ export type Scatter<T extends Task.Any, Atomic extends boolean> = Effect.Effect<
  * An option that makes no sense is a defect here (a `DocketError` with reason `InvalidOption`): the error of a scatter
  * says what became of the items, and nothing has become of them. Use `plan` and `resume` for options that come from
  * outside. Where two items have the same key, the second is `existing`; an atomic scatter is rejected. What is struck is
- * known before anything is written: it is `struck`, and not sent; an atomic scatter is rejected.
+ * known before anything is written: it is `struck`, and not sent; an atomic scatter is rejected. What comes within a
+ * cooldown likewise is `limited`.
  *
  * @category writing
  * @since 0.1.0

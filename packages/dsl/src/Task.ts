@@ -314,7 +314,6 @@ export interface Options<P, I, E> {
     readonly for: Duration.Input
     readonly max?: Duration.Input | undefined
     readonly key?: KeyOf<P> | undefined
-    readonly scope?: string | undefined
     /** Default "last". */
     readonly payload?: "first" | "last" | undefined
   } | undefined

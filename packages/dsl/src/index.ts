@@ -82,6 +82,13 @@ export * as Flow from "./Flow.ts"
 export * as Gather from "./Gather.ts"
 
 /**
+ * Fields that are encrypted wherever they are stored.
+ *
+ * @since 0.1.0
+ */
+export * as Encrypted from "./Encrypted.ts"
+
+/**
  * How a run ended when it did not end with a declared error.
  *
  * @since 0.1.0

@@ -515,7 +515,7 @@ describe("Agenda", () => {
         const plan = yield* Random.withSeed(Agenda.plan(batch, { start: hour, over: "1 hour" }), "seed")
         assert.deepStrictEqual(calls, [])
         const report = yield* Random.withSeed(Agenda.scatter(batch, { start: hour, over: "1 hour" }), "seed")
-        assert.deepStrictEqual(report, { scheduled: plan.slots, existing: [], struck: [] })
+        assert.deepStrictEqual(report, { scheduled: plan.slots, existing: [], struck: [], limited: [] })
         assert.deepStrictEqual(
           Array.from(
             stored.values(),
@@ -535,7 +535,7 @@ describe("Agenda", () => {
     it.effect("writes nothing for an empty batch", () => {
       const { calls, layer } = bundle()
       return Effect.gen(function*() {
-        const nothing = { scheduled: [], existing: [], struck: [] }
+        const nothing = { scheduled: [], existing: [], struck: [], limited: [] }
         assert.deepStrictEqual(yield* Agenda.scatter(Agenda.empty, { over: "1 hour" }), nothing)
         assert.deepStrictEqual(yield* Agenda.scatter(Agenda.empty, { over: "1 hour", atomic: true }), nothing)
         assert.deepStrictEqual(calls, [])
@@ -769,7 +769,7 @@ describe("Agenda", () => {
         assert.deepStrictEqual(partial.rest.slots, plan.slots.slice(250))
         assert.include(partial.message, "`Agenda.resume(error.rest)` writes 350 of them")
         const report = yield* Agenda.resume(partial.rest)
-        assert.deepStrictEqual(report, { scheduled: partial.rest.slots, existing: [], struck: [] })
+        assert.deepStrictEqual(report, { scheduled: partial.rest.slots, existing: [], struck: [], limited: [] })
         assert.deepStrictEqual([...stored.keys()], keysOf(plan.slots))
         assert.deepStrictEqual(Array.from(stored.values(), ({ due }) => due), timesOf(plan.slots).map((at) => ({ at })))
       }).pipe(Effect.provide(layer))
@@ -794,7 +794,7 @@ describe("Agenda", () => {
         )
         run()
         const report = yield* Agenda.resume(partial.rest)
-        assert.deepStrictEqual(report, { scheduled: [], existing: partial.rest.slots, struck: [] })
+        assert.deepStrictEqual(report, { scheduled: [], existing: partial.rest.slots, struck: [], limited: [] })
         assert.deepStrictEqual([stored.size, done.size], [0, 5])
       }).pipe(Effect.provide(layer))
     })

@@ -135,6 +135,7 @@ describe("A bad option", () => {
     ["cooldown.scope", { cooldown: { for: 1, scope: "" } }],
     ["debounce.max", { debounce: { for: 2, max: 1 } }],
     ["debounce.payload", { debounce: { for: 1, payload: "all" } }],
+    ["debounce.scope", { debounce: { for: 1, scope: "s" } }],
     ["debounce", { debounce: "Infinity" }],
     ["debounce", { debounce: 0 }],
     ["debounce", { debounce: { for: "later" } }],

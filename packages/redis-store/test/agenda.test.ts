@@ -83,7 +83,7 @@ describe("agendas on a server", () => {
         const report = yield* Agenda.resume(partial.rest).pipe(
           Effect.retry({ while: ({ rest }) => rest.length === partial.rest.length, schedule: Schedule.spaced(20) })
         )
-        assert.deepStrictEqual(report, { scheduled: partial.rest.slots, existing: [], struck: [] })
+        assert.deepStrictEqual(report, { scheduled: partial.rest.slots, existing: [], struck: [], limited: [] })
         assert.deepStrictEqual(yield* pending, planned(plan))
       }).pipe(Effect.provide(announcing(server.url, () => kill)))
     }).pipe(Effect.scoped))

@@ -11,7 +11,7 @@ type StoredDocket = DocketStore.StoredDocket
 // What `internal/layout.ts` says lives for ever, or until an operator undoes it.
 const permanent = new Set(["meta", "counts", "strikes", "pauses"])
 // What lives as long as there are pending or running runs.
-const whilePending = /^(?:runs|notes|gates|held|looks|g:[^]*:(?:ready|prio|due|lease))$/
+const whilePending = /^(?:runs|notes|gates|held|looks|deadlines|flow:[^]*|g:[^]*:(?:ready|prio|due|lease))$/
 
 const escaped = (text: string): string => text.replaceAll(/[*?[\]\\]/g, "\\$&")
 

@@ -32,10 +32,17 @@ export const make = Effect.fnUntraced(function*(
   let muted = false
   let millis = 0
   const link = (from: Socket, to: Socket, isServer: boolean) => {
+    // in their order, also when the delay changes
+    const waiting: Array<{ readonly at: number; readonly bytes: Buffer }> = []
+    const pass = () => {
+      while (waiting.length > 0 && waiting[0]!.at <= performance.now()) to.write(waiting.shift()!.bytes)
+      if (waiting.length > 0) setTimeout(pass, waiting[0]!.at - performance.now())
+    }
     from.on("data", (bytes) => {
       if (silent.has(from) || (muted && isServer)) return
-      if (millis === 0) to.write(bytes)
-      else setTimeout(() => to.write(bytes), millis)
+      if (millis === 0 && waiting.length === 0) return void to.write(bytes)
+      waiting.push({ at: performance.now() + millis, bytes })
+      if (waiting.length === 1) setTimeout(pass, millis)
     })
     from.on("close", () => {
       sockets.delete(from)

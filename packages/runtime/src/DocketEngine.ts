@@ -9,6 +9,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { DocketStore, type StoredDocket } from "./DocketStore.ts"
@@ -65,6 +66,10 @@ const changes = (
     )
   }))
 
+/** A payload in its JSON form; one that is none is shown as it is stored. */
+const readPayload = (text: string): unknown =>
+  Result.getOrElse(Result.try(() => JSON.parse(text) as unknown), () => text)
+
 const make = (store: StoredDocket): Docket.Docket["Service"] =>
   Docket.Docket.of({
     name: store.name,
@@ -92,7 +97,7 @@ const make = (store: StoredDocket): Docket.Docket["Service"] =>
       scheduledAt: DateTime.makeUnsafe(run.due),
       attempt: run.attempt,
       worker: Option.fromUndefinedOr(run.worker),
-      payload: JSON.parse(run.payload) as unknown
+      payload: readPayload(run.payload)
     })),
     counts: store.counts,
     events: Stream.unwrap(Effect.map(store.subscribe(undefined), Stream.fromQueue)).pipe(

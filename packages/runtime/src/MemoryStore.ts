@@ -107,8 +107,8 @@ const wrap = (docket: MemoryDocket): StoredDocket => ({
   clear: write(docket, () => docket.clear()),
   attach: (options) =>
     Effect.acquireRelease(
-      write(docket, () => docket.groups.attach(options)),
-      (session) => write(docket, () => docket.groups.detach(session))
+      write(docket, () => docket.attach(options)),
+      (session) => write(docket, () => docket.detach(session))
     ).pipe(Effect.map((session) => ({
       turn: (request) => write(docket, () => docket.turn(session, request)),
       renew: (fences) => write(docket, () => docket.renew(session, fences)),

@@ -64,7 +64,7 @@ export interface Report {
 
 /**
  * Layer that runs a worker for as long as it lives. A task without a handler is a missing requirement. Fails with reason
- * `InvalidOption` if an option makes no sense, `Unsupported` if a task asks for what this version does not do.
+ * `InvalidOption` if an option makes no sense.
  *
  * @category layers
  * @since 0.1.0

@@ -109,6 +109,20 @@ describe("memory store", () => {
       assert.strictEqual(yield* next, Infinity)
     }).pipe(Effect.scoped, provided))
 
+  it.effect("forgets a gate whose last run took longer than its window", () =>
+    Effect.gen(function*() {
+      const store = yield* named("gates")
+      const rateLimit = { limit: 1, window: 50, drops: false }
+      const worker = yield* attachTo(store, { gates: new Map([["T", { rateLimit }]]) })
+      yield* store.add([addition("k", { gates: { rateLimit: "v" } })], { atomic: true })
+      const claim = yield* worker.claimOne
+      assert.strictEqual(MemoryStore.sizes(store).gates, 1)
+      yield* TestClock.adjust(100)
+      assert.strictEqual(MemoryStore.sizes(store).gates, 0, "the window is over")
+      yield* worker.complete(claim)
+      assert.strictEqual(MemoryStore.sizes(store).gates, 0, "the run is over")
+    }).pipe(Effect.scoped, provided))
+
   it.effect("wakes as many workers as there is work for, and nobody otherwise", () =>
     Effect.gen(function*() {
       const store = yield* named("wakes")

@@ -21,7 +21,7 @@ type Body = (n: number) => Effect.Effect<void, Busy, Task.HandlerServices | Perp
 const ticking = (
   perpetual: Record<string, unknown>,
   body: Body = () => Effect.void,
-  options?: { readonly retention?: number }
+  options?: Pick<Task.Options<void, void, Busy>, "retention" | "rateLimit">
 ) => {
   const starts: Array<readonly [at: number, scheduledAt: number]> = []
   class Tick extends Task.make("Tick", {
@@ -375,6 +375,26 @@ describe("Perpetual tasks", () => {
         assert.strictEqual(Kit.invalidOption(error), "checkEvery")
       }).pipe(Effect.provide(layer))
     })
+  })
+
+  it.effect("that their rate limit drops come back with their next tick, and not at once", () => {
+    const options = { rateLimit: { limit: 1, window: "150 seconds", excess: "drop" } } as const
+    const { group, layer, times } = ticking({ every: "1 minute" }, undefined, options)
+    let dropped = 0
+    const counting = Kit.intercept((session) => ({
+      ...session,
+      turn: (request) =>
+        Effect.tap(session.turn(request), ({ claimed }) =>
+          Effect.sync(() => {
+            dropped += claimed.filter(({ droppedBy }) => droppedBy !== undefined).length
+          }))
+    }))
+    return Effect.gen(function*() {
+      yield* Kit.start(Layer.provide(Worker.layer(group), counting))
+      yield* Kit.advanceBy("10 seconds", 55)
+      assert.deepStrictEqual(times(), [0, 3, 6, 9])
+      assert.strictEqual(dropped, 6)
+    }).pipe(Effect.provide(layer))
   })
 
   it.effect("whose worker has another time than the store follow that of the store", () =>

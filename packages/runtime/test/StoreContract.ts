@@ -14,6 +14,7 @@ import { comparison } from "./contract/comparison.ts"
 import { delivery } from "./contract/delivery.ts"
 import { failures } from "./contract/failures.ts"
 import { flows } from "./contract/flows.ts"
+import { gateCases } from "./contract/gateCases.ts"
 import { gates } from "./contract/gates.ts"
 import * as kit from "./contract/kit.ts"
 import { operating } from "./contract/operating.ts"
@@ -37,7 +38,10 @@ export const suite = (name: string, layer: Layer.Layer<DocketStore, unknown>, op
     describe("perpetual and cron", () => perpetual(made))
     describe("state, results, progress, events", () => state(made))
     describe("strikes and pauses", () => strikes(made))
-    describe("gates", () => gates(made))
+    describe("gates", () => {
+      gates(made)
+      gateCases(made)
+    })
     describe("agenda", () => agenda(made))
     describe("flows", () => flows(made))
     describe("operating", () => operating(made))

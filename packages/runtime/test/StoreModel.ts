@@ -136,8 +136,8 @@ export interface State {
   readonly starts: Array<number>
   /** The end of the cooldown. */
   coolUntil: number
-  /** The pending runs that additions of a task join, and when the first of them came. */
-  readonly settling: Map<TaskName, { readonly key: string; readonly since: number }>
+  /** The pending runs that additions of a task join, when the first of them came, and whether it waits for that alone. */
+  readonly settling: Map<TaskName, { readonly key: string; readonly since: number; readonly waits: boolean }>
   /** Claims of each worker that somebody asked to cancel since its last turn. */
   cancelled: ReadonlyArray<ReadonlySet<number>>
   /**
@@ -247,6 +247,7 @@ export const step = (before: State, command: Command): [State, Answer] => {
   }
   const join = (run: Run, { after, gates, n, priority, retention }: Addition, due: number): Answer => {
     const changes = gates === "first" ? {} : { gates, n, priority, retention }
+    settling.set(run.task, { ...settling.get(run.task)!, waits: due > state.now + after })
     const joined = isDue(run)
       ? move(run, "joinDue", "Ready", changes)
       : place(run, "join", Math.max(after, due - state.now), changes)
@@ -305,7 +306,7 @@ export const step = (before: State, command: Command): [State, Answer] => {
       replaces ? "replace" : "add",
       after
     )
-    if (debounce !== undefined) settling.set(rest.task, { key, since: state.now })
+    if (debounce !== undefined) settling.set(rest.task, { key, since: state.now, waits: after > wanted })
     return { disposition: replaces ? "Replaced" : "Added", generation, due }
   }
 
@@ -492,7 +493,10 @@ export const step = (before: State, command: Command): [State, Answer] => {
           if (current) runs.set(run.key, { ...run, progress: "1" })
           return current
         }
-        if (run === undefined || run.generation > fence.generation) return "Replaced"
+        if (run === undefined || run.generation > fence.generation) {
+          if (replaced.has(command.claim)) replaced.set(command.claim, state.now + workers[fence.worker]!.lease)
+          return "Replaced"
+        }
         if (!current) return "Lost"
         runs.set(run.key, { ...run, until: state.now + workers[fence.worker]!.lease })
         return run.cancelling ? "Cancelled" : "Renewed"

@@ -29,11 +29,12 @@ const list = (failed: AnyFailed): string => {
   return lines.join("") + (left === 0 ? "" : `\n  and ${left} more`)
 }
 
-const partialMessage = ({ existing, failed, rest, scheduled, struck }: ScatterPartial<Task.Any>): string => {
+const partialMessage = ({ existing, failed, limited, rest, scheduled, struck }: ScatterPartial<Task.Any>): string => {
   const next = rest.length === 0
     ? "repeating it does not help"
     : `\`Agenda.resume(error.rest)\` writes ${rest.length} of them at the same times under the same keys`
-  const others = `${scheduled.length} scheduled, ${existing.length} existing, ${struck.length} struck`
+  const ignored = limited.length === 0 ? "" : `, ${limited.length} limited`
+  const others = `${scheduled.length} scheduled, ${existing.length} existing, ${struck.length} struck${ignored}`
   return `${items(failed.length)} not scheduled (${others}); ${next}:${list(failed)}`
 }
 
@@ -57,12 +58,14 @@ export class ScatterPartial<out T extends Task.Any> extends Data.TaggedError("Sc
   readonly scheduled: ReadonlyArray<Agenda.Slot<Task.Any>>
   readonly existing: ReadonlyArray<Agenda.Slot<Task.Any>>
   readonly struck: ReadonlyArray<Agenda.Slot<Task.Any>>
+  readonly limited: ReadonlyArray<Agenda.Slot<Task.Any>>
   readonly failed: ReadonlyArray<Agenda.Failed<Task.Any>>
   readonly rest: Agenda.Plan<Task.Any>
 }> {
   declare readonly scheduled: ReadonlyArray<Agenda.Slot<T>>
   declare readonly existing: ReadonlyArray<Agenda.Slot<T>>
   declare readonly struck: ReadonlyArray<Agenda.Slot<T>>
+  declare readonly limited: ReadonlyArray<Agenda.Slot<T>>
   declare readonly failed: ReadonlyArray<Agenda.Failed<T>>
   declare readonly rest: Agenda.Plan<T>
 

@@ -72,12 +72,13 @@ const loosely = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Report, Partial> {
   const written = yield* Effect.result(resume(agenda, fromPlanned(planned, { now, period })))
   if (invalid.length === 0) return yield* Effect.fromResult(written)
-  const { existing, scheduled, struck } = Result.merge(written)
+  const { existing, limited, scheduled, struck } = Result.merge(written)
   const { failed, rest } = Result.isFailure(written) ? written.failure : { failed: [], rest: fromPlanned([]) }
   return yield* new ScatterPartial<never>({
     scheduled,
     existing,
     struck,
+    limited,
     failed: inOrder([...invalid, ...failed]),
     rest
   })

@@ -87,6 +87,7 @@ export interface Written {
   readonly scheduled: ReadonlyArray<AnySlot>
   readonly existing: ReadonlyArray<AnySlot>
   readonly struck: ReadonlyArray<AnySlot>
+  readonly limited: ReadonlyArray<AnySlot>
   readonly failed: ReadonlyArray<AnyFailed>
   /** The entries of `failed`. */
   readonly rest: ReadonlyArray<Planned>
@@ -181,6 +182,7 @@ const nothing = (failed: ReadonlyArray<AnyFailed>, rest: ReadonlyArray<Planned> 
   scheduled: [],
   existing: [],
   struck: [],
+  limited: [],
   failed,
   rest
 })
@@ -228,6 +230,7 @@ export const write = Effect.fnUntraced(function*(
   const scheduled: Array<AnySlot> = []
   const existing: Array<AnySlot> = []
   const struck: Array<AnySlot> = []
+  const limited: Array<AnySlot> = []
   const failed: Array<AnyFailed> = []
   const rest: Array<Planned> = []
   // the first of two items with one key may have run before the second is written; it is `existing` all the same
@@ -244,13 +247,14 @@ export const write = Effect.fnUntraced(function*(
     for (const one of chunk) {
       const slot = isPast(one) ? { ...one.slot, at: present } : one.slot
       const disposition = answers.get(one) ??
-        (taken.has(slot.key) ? "Existing" : refused.has(one) ? "Struck" : undefined)
+        (taken.has(slot.key) ? "Existing" : refused.get(one)?._tag)
       if (disposition === undefined) {
         // struck since it was asked about: the others do not stand in the way
         if (isRefusal(reason!) && slot.key !== reason.key) continue
         failed.push({ slot: one.slot, reason: reason! }) // what was sent has an answer
         rest.push(reason!._tag === "StoreUnavailable" && fresh.includes(one) ? { ...one, inDoubt: true } : one)
-      } else if (disposition === "Struck" || disposition === "Limited") struck.push(slot)
+      } else if (disposition === "Struck") struck.push(slot)
+      else if (disposition === "Limited") limited.push(slot)
       else {
         taken.add(slot.key)
         if (disposition === "Existing") existing.push(slot)
@@ -258,5 +262,5 @@ export const write = Effect.fnUntraced(function*(
       }
     }
   }
-  return { scheduled, existing, struck, failed, rest }
+  return { scheduled, existing, struck, limited, failed, rest }
 })

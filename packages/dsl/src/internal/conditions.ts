@@ -6,7 +6,11 @@ import * as Schema from "effect/Schema"
 import { DocketError, InvalidPayload } from "../DocketError.ts"
 import * as Strike from "../Strike.ts"
 import type * as Task from "../Task.ts"
+import { isEncrypted } from "./redacted.ts"
 import type { EncodedCondition } from "./wire.ts"
+
+const refuse = (operation: string, task: Task.Any, message: string) =>
+  new DocketError({ operation, reason: new InvalidPayload({ task: task._tag, message }) })
 
 /** The conditions of a strike in their JSON form, in the order of the field names, so that `restore` finds them. */
 export const conditions = Effect.fnUntraced(function*(
@@ -22,6 +26,9 @@ export const conditions = Effect.fnUntraced(function*(
   for (const field of Object.keys(where).toSorted()) {
     const { operator, values } = Strike.parts(where[field])
     const schema = schemas[field] ?? Schema.Unknown
+    if (isEncrypted(schema.ast)) {
+      return yield* refuse(operation, task, `field ${field} is encrypted, it cannot be compared`)
+    }
     const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(schema)) as (
       value: unknown
     ) => Effect.Effect<unknown, Schema.SchemaError> // fields of a strike are scalars
@@ -30,12 +37,7 @@ export const conditions = Effect.fnUntraced(function*(
       operator,
       bigint: values.some((value) => typeof value === "bigint"),
       values: yield* Effect.forEach(values, encode).pipe(
-        Effect.mapError((error) =>
-          new DocketError({
-            operation,
-            reason: new InvalidPayload({ task: task._tag, message: `field ${field}: ${error.message}` })
-          })
-        )
+        Effect.mapError((error) => refuse(operation, task, `field ${field}: ${error.message}`))
       )
     })
   }

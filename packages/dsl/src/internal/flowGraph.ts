@@ -237,6 +237,19 @@ export class Graph {
     return path === "" ? "" : ast.scope(path, undefined)
   }
 
+  /** Begins the limits of chains at their first node: from one down to that of the node at `path`. */
+  begin({ into, path }: { readonly into: string; readonly path: string }, at: number, { limits }: Trail): void {
+    let below: string | undefined = path
+    while (below !== undefined) {
+      const [scope, index] = split(below)
+      const chain = this.scope(scope)
+      for (const [place, millis] of chain.limits) {
+        if (place > index) limits.set(ast.position(scope, place), at + millis)
+      }
+      below = scope === into ? undefined : chain.parent
+    }
+  }
+
   /**
    * Walks on from behind a node, or into a chain, until it stops. `until` is a node to stop at, before anything happens
    * there. The chain `root` is the whole of the world: its end is the end.

@@ -43,6 +43,8 @@ export type At =
     readonly n: number
     readonly next: number
     readonly until?: number | undefined
+    /** When those that are added bit by bit began to be scattered. */
+    readonly since?: number | undefined
     /** Members that did not succeed are to be tried again. */
     readonly retry?: true
   }
@@ -71,6 +73,8 @@ export interface State {
   readonly round: number
   readonly at: At
   readonly trail: Trail
+  /** It is about to be added: its limits count from when it is due. */
+  readonly isNew?: true
 }
 
 interface Written {
@@ -78,13 +82,14 @@ interface Written {
   readonly k?: string
   readonly r?: number
   readonly x: At
+  readonly d?: 1
   readonly l?: ReadonlyArray<readonly [string, number]>
   readonly u?: ReadonlyArray<Undo>
   readonly n?: ReadonlyArray<readonly [string, Source]>
   readonly c?: ReadonlyArray<string>
 }
 
-const write = ({ at, flowKey, root, round, trail }: State): string => {
+const write = ({ at, flowKey, isNew, root, round, trail }: State): string => {
   const { chosen, inputs, limits, undo } = trail
   const written: Written = {
     x: at,
@@ -92,6 +97,7 @@ const write = ({ at, flowKey, root, round, trail }: State): string => {
     ...flowKey !== undefined && { k: flowKey },
     ...round > 0 && { r: round },
     ...limits.size > 0 && { l: [...limits] },
+    ...limits.size > 0 && isNew && { d: 1 },
     ...undo.length > 0 && { u: undo },
     ...inputs.size > 0 && { n: [...inputs] },
     ...chosen.length > 0 && { c: chosen }
@@ -104,9 +110,9 @@ const write = ({ at, flowKey, root, round, trail }: State): string => {
  * deadline is, less the earliest of them.
  */
 export const read = ({ deadline, state }: Pick<EncodedThread, "deadline" | "state">): State => {
-  const { c = [], k, l = [], n = [], r = 0, s = "", u = [], x } = JSON.parse(state) as Written // written above
-  const isRelative = deadline !== undefined && l.every(([, at]) => at < deadline)
-  const since = isRelative ? deadline - Math.min(...l.map(([, at]) => at)) : 0
+  const { c = [], d, k, l = [], n = [], r = 0, s = "", u = [], x } = JSON.parse(state) as Written // written above
+  if (typeof (x as Partial<At> | undefined)?.t !== "string") throw new Error("its state is not that of a run of a flow")
+  const since = d === 1 && deadline !== undefined ? deadline - Math.min(...l.map(([, at]) => at)) : 0
   return {
     root: s,
     flowKey: k,
@@ -121,6 +127,10 @@ export const read = ({ deadline, state }: Pick<EncodedThread, "deadline" | "stat
     }
   }
 }
+
+/** The state of a run; `undefined` if what is stored is none. */
+export const tryRead = (stored: Pick<EncodedThread, "deadline" | "state">): State | undefined =>
+  Result.getOrUndefined(Result.try(() => read(stored)))
 
 /** A run that failed at a task is tried again: its limits count anew. */
 export const afresh = (stored: EncodedThread): EncodedThread => {
@@ -141,7 +151,7 @@ export const redriven = (flow: Graph, stored: EncodedThread): EncodedThread => {
     return [path, node._tag === "Deadline" ? node.limit : 0] as const // all limits are those of such nodes
   }))
   const next: At = at.t === "fan" ? { ...at, retry: true } : at.t === "drain" ? { ...at.fan, retry: true } : at
-  return thread(flow, { ...state, at: next, trail: { ...trail, limits } })
+  return thread(flow, { ...state, at: next, trail: { ...trail, limits }, isNew: true })
 }
 
 /** Whether a run is at a task, and not between two of them. */
@@ -149,7 +159,7 @@ export const isAtTask = (stored: EncodedThread): boolean => read(stored).at.t ==
 
 /** What names a step of a flow to the world: the key of its run and its place, another one each time around. */
 export const stepKey = (key: string, { deadline, state, step }: EncodedThread): string => {
-  const { round } = read({ deadline, state })
+  const round = tryRead({ deadline, state })?.round ?? 0
   return `${key}/${step}${round === 0 ? "" : `~${round}`}`
 }
 
@@ -161,6 +171,8 @@ export const thread = (
 ): EncodedThread => {
   const { at, trail: { limits, undo } } = state
   const ending = at.t === "drain" || at.t === "undo"
+  // a failure behind members that are ending may still be caught
+  const mayGoOn = at.t === "drain" && at.raise !== undefined
   const earliest = Math.min(until ?? Infinity, ...limits.values())
   return {
     flow: name,
@@ -168,7 +180,7 @@ export const thread = (
     step: "p" in at ? at.p : undefined,
     state: write(state),
     deadline: ending || earliest === Infinity ? undefined : earliest,
-    onCancel: ending ? "ignore" : undo.length > 0 || at.t === "fan" ? "interpret" : "end"
+    onCancel: mayGoOn || (!ending && (undo.length > 0 || at.t === "fan")) ? "interpret" : ending ? "ignore" : "end"
   }
 }
 
@@ -244,20 +256,38 @@ const encodeStep = (
   })
 
 /** Where a walk begins: in the graph, or at what it would have stopped at. */
-export type Start = Parameters<Graph["walk"]>[0] | { readonly stop: Stop }
+export type Start = (Parameters<Graph["walk"]>[0] | { readonly stop: Stop }) & {
+  /** It begins inside of chains that begin as well: from this one to that of the node at `path`. */
+  readonly begins?: { readonly into: string; readonly path: string }
+}
 
-/** Walks until the world is needed. Inputs of chains are encoded on the way, and a sleep before a step is its delay. */
+/** Whether something that can be undone has been passed since, or the end of a limit. */
+const hasPassed = (before: Trail, after: Trail): boolean =>
+  after.undo.length > before.undo.length || Array.from(before.limits.keys()).some((path) => !after.limits.has(path))
+
+/**
+ * Walks until the world is needed. Inputs of chains are encoded on the way, and a sleep before a step is its delay, unless
+ * something is passed in between that would not be so before.
+ */
 export const go = Effect.fnUntraced(function*(
   world: World,
   start: Start,
-  { now, root, trail: before }: { readonly now: number; readonly root: string; readonly trail: Trail }
+  { after = 0, now, root, trail: before }: {
+    readonly now: number
+    readonly root: string
+    readonly trail: Trail
+    /** How long it waits before it begins. */
+    readonly after?: number
+  }
 ): Effect.fn.Return<Way> {
   let passed = before
-  let delay = 0
+  let delay = after
   let origin: Origin | undefined
+  let slept: { readonly origin: Origin; readonly delay: number } | undefined
   const take = (from: Source | undefined, past?: string): void => {
     if (from === undefined) return
     origin = { at: { t: "go", from, ...past !== undefined && { past } }, trail: graph.trail(passed) }
+    if (after > 0) slept ??= { origin, delay }
   }
   const walk = (start: Parameters<Graph["walk"]>[0]): Stop =>
     world.graph.walk(start, { now: now + delay, root, trail: passed })
@@ -269,10 +299,15 @@ export const go = Effect.fnUntraced(function*(
   const keep = (from: Source): void => {
     for (const path of passed.unknown.splice(0)) passed.inputs.set(path, from)
   }
+  if (start.begins !== undefined) world.graph.begin(start.begins, now + delay, passed)
   if ("after" in start && start.signal._tag === "Value") take(start.signal.from)
   if ("into" in start) take(start.from)
   let stop = "stop" in start ? start.stop : walk(start)
   while (true) {
+    // what is only true behind a sleep must not be so while it sleeps
+    if (slept !== undefined && hasPassed(slept.origin.trail, passed)) {
+      return { next: { _tag: "Wait", ...slept }, trail: slept.origin.trail, origin: slept.origin }
+    }
     switch (stop._tag) {
       case "Task": {
         const { path, task } = stop
@@ -301,6 +336,7 @@ export const go = Effect.fnUntraced(function*(
       case "Sleep": {
         delay += stop.after
         take(stop.from, stop.path)
+        slept = origin && { origin, delay }
         passed = graph.trail(passed)
         stop = walk({ after: stop.path, signal: { _tag: "Value", value: stop.value, from: stop.from } })
         break
@@ -342,9 +378,10 @@ export const again = (
   return "i" in from && from.p.startsWith(body)
     ? Effect.map(valueOf(world, from), (signal): Start => {
       const [node] = world.graph.at(from.p)
+      const begins = { into: body, path: from.p }
       return node._tag === "Task" && signal._tag === "Value"
-        ? { stop: { _tag: "Task", path: from.p, task: node.task, input: signal.value } }
-        : { after: from.p, signal }
+        ? { stop: { _tag: "Task", path: from.p, task: node.task, input: signal.value }, begins }
+        : { after: from.p, signal, begins }
     })
     : Effect.map(valueAt(world, from, { root, until: flow }), (signal): Start =>
       signal._tag === "Value"
@@ -362,6 +399,12 @@ export const first = (world: World, into: string, value: unknown): Effect.Effect
 /** What the addition of a run has besides. */
 type Rest = Pick<EncodedAddition, "due" | "key" | "onExisting" | "retention" | "trace">
 
+/** The trail of a run that is due so much later than it begins: its limits count from when it is due. */
+const delayed = (trail: Trail, delay: number): Trail => ({
+  ...trail,
+  limits: new Map(Array.from(trail.limits, ([path, at]) => [path, at - delay]))
+})
+
 const later = (due: Due, delay: number): Due => "at" in due ? { at: due.at + delay } : { after: due.after + delay }
 
 /** The addition of a run that begins like this. */
@@ -376,7 +419,7 @@ export const addition = Effect.fnUntraced(function*(
   rest: Rest
 ): Effect.fn.Return<EncodedAddition> {
   const threadOf = (at: At, trail: Trail) => ({
-    ...thread(graph, { root, flowKey, round: 0, at, trail }),
+    ...thread(graph, { root, flowKey, round: 0, at, trail, isNew: true }),
     ...parent && { parent }
   })
   const between = { task: graph.name, version: graph.version, lane: "", priority: 0, payload: "null" }
@@ -384,14 +427,15 @@ export const addition = Effect.fnUntraced(function*(
     case "Step": {
       const { gates, ...step } = next.step
       const due = later(rest.due, next.delay)
-      return { ...rest, ...step, due, ...gates && { gates }, thread: threadOf({ t: "step", p: next.path }, trail) }
+      const thread = threadOf({ t: "step", p: next.path }, delayed(trail, next.delay))
+      return { ...rest, ...step, due, ...gates && { gates }, thread }
     }
     case "Wait":
       return {
         ...rest,
         ...between,
         due: later(rest.due, next.delay),
-        thread: threadOf(next.origin.at, next.origin.trail)
+        thread: threadOf(next.origin.at, delayed(next.origin.trail, next.delay))
       }
     case "End":
       if (next.signal._tag === "Failure") {

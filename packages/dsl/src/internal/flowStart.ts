@@ -69,7 +69,9 @@ export const steps = (
   run: EncodedRun | undefined
 ): ReadonlyMap<string, Flow.StepState> | undefined => {
   const graph = graphOf(flow)
-  return run?.thread?.flow === graph.name && run.thread.version === graph.version ? stepsOf(graph, run) : undefined
+  if (run?.thread?.flow !== graph.name || run.thread.version !== graph.version) return undefined
+  // what is stored may be nothing that this flow has written
+  return Result.getOrUndefined(Result.try(() => stepsOf(graph, run)))
 }
 
 // Members are kept beside the flow: whoever waits for it reads them when it has ended, however short it is kept.

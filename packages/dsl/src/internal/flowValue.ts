@@ -296,17 +296,16 @@ export const readEnd = (text: string): (End & { readonly from: Source }) | undef
 
 /** How a flow ended, for those who wait for it. */
 export const decodeEnd = (place: Place, text: string): Effect.Effect<Exit.Exit<unknown, unknown>, DocketError> => {
+  const none = (message: string) => Exit.fail(failureOf(place, new TaskFailure.Undecodable({ message })))
   const end = readEnd(text)
-  if (end === undefined) {
-    const reason = new TaskFailure.Undecodable({ message: "its result is not that of a flow" })
-    return Effect.succeed(Exit.fail(failureOf(place, reason)))
-  }
+  if (end === undefined) return Effect.succeed(none("its result is not that of a flow"))
   const { from } = end
-  const signal = "e" in from
-    ? readExit(place, from.p, from.e)
-    : valueOf(place, from)
-  return Effect.map(signal, (first) => {
-    const last = first._tag === "Failure" ? first : endOf(place, from.p, first, "")
-    return last._tag === "Value" ? Exit.succeed(last.value) : Exit.fail(last.error)
-  })
+  return Effect.suspend(() => "e" in from ? readExit(place, from.p, from.e) : valueOf(place, from)).pipe(
+    Effect.map((first) => {
+      const last = first._tag === "Failure" ? first : endOf(place, from.p, first, "")
+      return last._tag === "Value" ? Exit.succeed(last.value) : Exit.fail(last.error)
+    }),
+    // a text that has the form, and leads to no step of this flow
+    Effect.catchDefect((defect) => Effect.succeed(none(`its result is not that of this flow (${String(defect)})`)))
+  )
 }

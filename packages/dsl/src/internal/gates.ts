@@ -75,6 +75,10 @@ const settle = (operation: string, option: unknown): Gates["debounce"] => {
   if (payload !== undefined && payload !== "first" && payload !== "last") {
     invalid(operation, "debounce.payload", `has to be "first" or "last", it is ${JSON.stringify(payload)}`)
   }
+  // what joins a run is run by its handler
+  if (rest["scope"] !== undefined) {
+    invalid(operation, "debounce.scope", "does not exist: other tasks have runs of their own")
+  }
   const wait = time(operation, "debounce", rest["for"])
   const most = max === undefined ? undefined : time(operation, "debounce.max", max)
   if (most !== undefined && most < wait) invalid(operation, "debounce.max", "must not be shorter than `for`")

@@ -5,6 +5,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import { type DeadLetter, Docket, type FlowLetter } from "../Docket.ts"
 import type { DocketError } from "../DocketError.ts"
@@ -29,6 +30,13 @@ export interface Options {
   readonly map?: ((letter: never) => unknown) | undefined
   readonly limit?: number | undefined
 }
+
+/** Leaves a letter where it is: it cannot be written again, and the others can. */
+const left = ({ key, task }: EncodedDeadLetter, error: unknown) =>
+  Effect.as(
+    Effect.annotateLogs(Effect.logWarning(`${task}: cannot be redriven: ${String(error)}`), { task, key }),
+    undefined
+  )
 
 const again = { due: { after: 0 }, onExisting: "keep" } as const
 
@@ -66,9 +74,11 @@ const additionOfTask = Effect.fnUntraced(function*(
   task: Task.Any,
   { encoded, letter, readable }: Effect.Success<ReturnType<typeof decodeLetter>>,
   map: Options["map"]
-): Effect.fn.Return<EncodedAddition, DocketError> {
+): Effect.fn.Return<EncodedAddition | undefined, DocketError> {
   const redrive = encoded.generation
-  const thread = encoded.thread && { thread: flowRun.afresh(encoded.thread) }
+  const part = encoded.thread && Result.try(() => flowRun.afresh(encoded.thread!)) // as it is here
+  if (part !== undefined && Result.isFailure(part)) return yield* left(encoded, part.failure)
+  const thread = part && { thread: part.success }
   if (map !== undefined) {
     const given = { key: encoded.key }
     const repaired = yield* client.encode("Docket.redrive", granted, task, map(letter as never), given) // a letter of this task
@@ -104,7 +114,7 @@ const encodedOf = (docket: Service, flow: Flow.AnyNamed): Stream.Stream<EncodedD
   return Stream.fromIterable(new Set([...tasks.keys(), name])).pipe(
     Stream.flatMap((tag) => docket.deadLetters(tag)),
     Stream.filter(({ thread }) =>
-      thread?.flow === name && thread.version === version && flowRun.read(thread).flowKey === undefined
+      thread?.flow === name && thread.version === version && flowRun.tryRead(thread)?.flowKey === undefined
     )
   )
 }
@@ -129,13 +139,16 @@ const additionOfFlow = Effect.fnUntraced(function*(
   flow: Flow.AnyNamed,
   encoded: EncodedDeadLetter,
   clients: ReadonlyMap<string, client.Client>
-): Effect.fn.Return<EncodedAddition, DocketError> {
+): Effect.fn.Return<EncodedAddition | undefined, DocketError> {
   const graph = graphOf(flow)
-  const thread = flowRun.redriven(graph, encoded.thread!) // the letters of flows have one
+  const part = Result.try(() => flowRun.redriven(graph, encoded.thread!)) // the letters of flows have one
+  if (Result.isFailure(part)) return yield* left(encoded, part.failure)
+  const thread = part.success
   const granted = flowRun.isAtTask(thread) ? clients.get(encoded.task) : undefined
   if (granted !== undefined) {
     const decoded = yield* decodeLetter(graph.tasks.get(encoded.task)!, encoded)
-    return { ...(yield* additionOfTask(granted, granted.task, decoded, undefined)), thread }
+    const addition = yield* additionOfTask(granted, granted.task, decoded, undefined)
+    return addition && { ...addition, thread }
   }
   return {
     ...again,
@@ -185,6 +198,7 @@ export const redrive = Effect.fnUntraced(function*(
         )
     )
   return yield* additions.pipe(
+    Stream.filter((addition) => addition !== undefined),
     Stream.grouped(500),
     Stream.mapEffect((additions) => docket.addEncoded(additions, { atomic: false })),
     Stream.runFold(() => 0, (count, added) => count + added.filter((one) => one.disposition === "Added").length)

@@ -10,6 +10,18 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
+import * as SchemaTransformation from "effect/SchemaTransformation"
+
+const encrypted = "~@effect-docket/dsl/Encrypted"
+
+/** The step from a value to an encrypted text. What is below it is not written. */
+export class EncryptedLink<in out T, in out E, RD, RE> extends SchemaTransformation.Transformation<T, E, RD, RE> {
+  readonly [encrypted] = true
+}
+
+/** Whether a schema encodes to an encrypted text. */
+export const isEncrypted = (ast: SchemaAST.AST): boolean =>
+  ast.encoding?.some(({ transformation }) => encrypted in transformation) === true
 
 const redacted = "effect/schema/Redacted"
 
@@ -52,6 +64,7 @@ export const isInClear = (schema: Schema.Top): boolean => {
   const visit = (ast: SchemaAST.AST): boolean => {
     if (seen.has(ast)) return false
     seen.add(ast)
+    if (isEncrypted(ast)) return false
     return representation(ast)?.id === redacted ? isUnprotected(ast) : parts(ast).some(visit)
   }
   return visit(schema.ast)

@@ -6,7 +6,17 @@ import { type Docket, DocketError } from "@effect-docket/dsl"
 import { refusalReason } from "@effect-docket/dsl/Interpreter"
 import * as Effect from "effect/Effect"
 import { type Connection, script } from "./connection.ts"
-import { gatesText, groupId, type Keys, keysOf, prefixOf, readAdded, readRefused } from "./layout.ts"
+import {
+  gatesText,
+  groupId,
+  type Keys,
+  keysOf,
+  partText,
+  prefixOf,
+  readAdded,
+  readMore,
+  readRefused
+} from "./layout.ts"
 import { add, addOne } from "./scripts/add.ts"
 
 type Added = ReadonlyArray<Docket.EncodedAdded>
@@ -25,11 +35,14 @@ const joinedText = 500_000
 // Calls under way at once: the server works on one while this process prepares the next.
 const underway = 2
 
-const dueOf = (due: Docket.Due): string => "at" in due ? `at${due.at}` : `in${due.after}`
+/** A due time as the scripts read it. */
+export const dueOf = (due: Docket.Due): string => "at" in due ? `at${due.at}` : `in${due.after}`
 
 /** What a script is given of additions. Those in a row that differ in key and payload only share the rest. */
 interface Call {
   readonly groups: Set<string>
+  /** Keys of the flows that they are members of, or that are redriven. */
+  readonly flows: Set<string>
   readonly kinds: ReadonlyArray<string | number>
   readonly kindCount: number
   readonly rows: ReadonlyArray<string | number>
@@ -48,6 +61,7 @@ const isSameKind = (a: Docket.EncodedAddition, b: Docket.EncodedAddition): boole
   a.task === b.task && a.lane === b.lane && a.version === b.version && a.onExisting === b.onExisting &&
   a.priority === b.priority && a.retention.success === b.retention.success &&
   a.retention.failure === b.retention.failure && (a.gates === undefined) === (b.gates === undefined) &&
+  (a.thread === undefined) === (b.thread === undefined) &&
   debounceOf(a.gates) === debounceOf(b.gates)
 
 const isSameRow = (a: Docket.EncodedAddition, b: Docket.EncodedAddition): boolean =>
@@ -55,13 +69,17 @@ const isSameRow = (a: Docket.EncodedAddition, b: Docket.EncodedAddition): boolea
   a.trace?.spanId === b.trace?.spanId && a.trace?.traceId === b.trace?.traceId && a.redrive === undefined &&
   b.redrive === undefined && isSameKind(a, b)
 
-const withGates = (gates: Docket.EncodedGates, payload: string): string => {
-  const text = gatesText(gates)
-  return `${Buffer.byteLength(text)}:${text}${payload}`
-}
+const measured = (text: string): string => `${Buffer.byteLength(text)}:${text}`
+
+const wrapped = ({ gates, payload, thread }: Docket.EncodedAddition): string =>
+  gates === undefined && thread === undefined
+    ? payload
+    : (gates === undefined ? "" : measured(gatesText(gates))) +
+      (thread === undefined ? "" : measured(partText(thread))) + payload
 
 const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): Call => {
   const groups = new Set<string>()
+  const flows = new Set<string>()
   const kindIds = new Map<string, number>()
   const kinds: Array<string | number> = []
   const rows: Array<string | number> = []
@@ -70,7 +88,7 @@ const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): C
   let rowCount = 0
   for (let at = 0; at < additions.length;) {
     const first = additions[at]!
-    const { due, gates, lane, onExisting, priority, redrive, retention, task, trace, version } = first
+    const { due, gates, lane, onExisting, priority, redrive, retention, task, thread, trace, version } = first
     const group = groupId(task, version, lane)
     const args = [
       group,
@@ -79,7 +97,7 @@ const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): C
       priority,
       retention.success,
       retention.failure,
-      gates === undefined ? 0 : 4,
+      (gates === undefined ? 0 : 4) + (thread === undefined ? 0 : 8),
       debounceOf(gates)
     ]
     const id = args.join("\n")
@@ -89,18 +107,36 @@ const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): C
       groups.add(group)
       kinds.push(...args)
     }
-    if (redrive !== undefined) redriven.push(keys.done(first.key))
+    if (redrive !== undefined) {
+      redriven.push(keys.done(first.key))
+      if (thread !== undefined) flows.add(first.key)
+    }
     let n = 0
     do {
-      const { gates, key, payload } = additions[at + n]!
-      pairs.push(key, gates === undefined ? payload : withGates(gates, payload))
+      const addition = additions[at + n]!
+      pairs.push(addition.key, wrapped(addition))
+      if (addition.thread?.parent !== undefined) flows.add(addition.thread.parent.key)
       n++
     } while (at + n < additions.length && isSameRow(first, additions[at + n]!))
     at += n
     rowCount++
     rows.push(n, kind, dueOf(due), trace === undefined ? "" : JSON.stringify(trace), redrive ?? "")
   }
-  return { groups, kinds, kindCount: kindIds.size, rows, rowCount, pairs, redriven }
+  return { groups, flows, kinds, kindCount: kindIds.size, rows, rowCount, pairs, redriven }
+}
+
+const argsOf = ({ kindCount, kinds, pairs, rowCount, rows }: Call): ReadonlyArray<string | number> => [
+  kindCount,
+  ...kinds,
+  rowCount,
+  ...rows,
+  ...pairs
+]
+
+/** What a turn is given of the members of a gather. */
+export const membersOf = (keys: Keys, members: ReadonlyArray<Docket.EncodedAddition>) => {
+  const call = callOf(keys, members)
+  return { groups: call.groups, flows: call.flows, args: argsOf(call) }
 }
 
 const fail = (reason: DocketError.Reason) => Effect.fail(new DocketError.DocketError({ operation: "add", reason }))
@@ -116,27 +152,26 @@ type Mode = "write" | "whole" | "ask"
 
 const word = (text: Buffer): string => text.toString("latin1", 0, longestWord)
 
-/** Calls the script. A run that is to be replaced may be in a group that has to be named too. */
+/** Calls the script. A run that is to be replaced may be in a group that has to be named too, or have gathers. */
 const call = Effect.fnUntraced(function*(
   connection: Connection,
   keys: Keys,
   additions: ReadonlyArray<Docket.EncodedAddition>,
   mode: Mode
 ): Effect.fn.Return<Reply, DocketError.DocketError> {
-  const { groups, kindCount, kinds, pairs, redriven, rowCount, rows } = callOf(keys, additions)
+  const made = callOf(keys, additions)
+  const args = argsOf(made)
   while (true) {
-    const ids = Array.from(groups)
-    const reply = (yield* connection.call("add", scripts.add, [...keysOf(keys, ids), ...redriven], [
-      ...prefixOf(keys, ids),
+    const named = { groups: Array.from(made.groups), flows: Array.from(made.flows) }
+    const reply = (yield* connection.call("add", scripts.add, [...keysOf(keys, named), ...made.redriven], [
+      ...prefixOf(keys, named),
       mode,
-      kindCount,
-      ...kinds,
-      rowCount,
-      ...rows,
-      ...pairs
+      ...args
     ])) as Reply // what the script replies
-    if (word(reply[0]) !== "elsewhere") return reply
-    groups.add(String(reply[1]))
+    if (word(reply[0]) !== "more") return reply
+    const more = readMore(reply)!
+    for (const group of more.groups) made.groups.add(group)
+    for (const flow of more.flows) made.flows.add(flow)
   }
 })
 
@@ -208,7 +243,8 @@ const writeOne = (
 
 /** Writes additions in one call, or none of them. */
 const write = (connection: Connection, keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>) =>
-  additions.length === 1 && additions[0]!.redrive === undefined && additions[0]!.gates === undefined
+  additions.length === 1 && additions[0]!.redrive === undefined && additions[0]!.gates === undefined &&
+    additions[0]!.thread === undefined
     ? writeOne(connection, keys, additions[0]!)
     : writeAll(connection, keys, additions)
 
@@ -287,7 +323,7 @@ const chunks = (waiters: ReadonlyArray<Waiter>): ReadonlyArray<ReadonlyArray<Wai
   let text = 0
   for (const waiter of waiters) {
     const last = calls.at(-1)
-    const size = waiter.addition.payload.length
+    const size = waiter.addition.payload.length + (waiter.addition.thread?.state.length ?? 0)
     if (last === undefined || last.length === joined || text + size > joinedText) {
       calls.push([waiter])
       text = size

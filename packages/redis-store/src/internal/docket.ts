@@ -1,7 +1,7 @@
 /**
  * One docket in Redis: the seam of `DocketStore`, an operation a script or a few commands.
  */
-import { type Docket, DocketError } from "@effect-docket/dsl"
+import type { Docket, DocketError } from "@effect-docket/dsl"
 import type { DocketStore } from "@effect-docket/runtime"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -10,24 +10,28 @@ import * as Stream from "effect/Stream"
 import * as additions from "./additions.ts"
 import { type Connection, script } from "./connection.ts"
 import {
+  betweenOf,
   type Keys,
   keysOf,
   parseGroup,
   prefixOf,
   readDone,
   readHeld,
+  readMember,
+  readMore,
   readRecord,
   readTexts,
   type Record
 } from "./layout.ts"
 import type { Listener } from "./listener.ts"
-import { cancel, clear, forget, progress, strikeOf } from "./scripts/small.ts"
+import { cancel, clear, forget, members, progress, strikeOf } from "./scripts/small.ts"
 import { attach, groupsIn, isServed, readCounts, type Registered, registered } from "./session.ts"
 
 const scripts = {
   cancel: script(cancel),
   clear: script(clear),
   forget: script(forget),
+  members: script(members),
   progress: script(progress),
   strikeOf: script(strikeOf)
 }
@@ -106,7 +110,8 @@ const encoded = (key: string, record: Record, note: Buffer | null, around: Surro
     attempt: record.attempt,
     worker: record.state === "Running" ? record.worker : undefined,
     payload: record.payload,
-    progress: progress === "" ? undefined : progress
+    progress: progress === "" ? undefined : progress,
+    ...record.part && { thread: record.part.thread }
   }
 }
 
@@ -122,10 +127,10 @@ const explainWith = Effect.fnUntraced(function*(
       : { _tag: "Finished", at: time(done.settledAt) }
   }
   if (run.state === "Running") return { _tag: "Running", worker: run.worker, since: time(run.startedAt) }
-  const { lane, task } = parseGroup(run.group)
+  const { lane, task, version } = parseGroup(run.group)
   const { connection, keys } = env
-  const [reason, author, until] = (yield* connection.call("explain", scripts.strikeOf, keysOf(keys, []), [
-    ...prefixOf(keys, []),
+  const [reason, author, until] = (yield* connection.call("explain", scripts.strikeOf, keysOf(keys, none), [
+    ...prefixOf(keys, none),
     task,
     run.payload
   ])) as ReadonlyArray<Buffer> // what the script replies
@@ -139,12 +144,23 @@ const explainWith = Effect.fnUntraced(function*(
   }
   const { now, pauses, workers } = yield* surroundings(env)
   if (run.state === "Scheduled" && !isDue(run, now)) {
+    const settling = run.debounce && (yield* connection.use(
+      "explain",
+      (client) => client.hget(keys.gates, run.debounce!)
+    ))
+    // when the first addition came, a mark, and the key
+    if (settling?.replace(/^\d+/, "") === `!${key}`) return { _tag: "Limited", by: "debounce", position: 0 }
     return note === null || readTexts(note)[0] === ""
       ? { _tag: "NotDue", at: time(run.due) }
       : { _tag: "Retrying", attempt: run.attempt, next: time(run.due) }
   }
   const pause = pauseOf(pauses, run.group)
   if (pause !== undefined) return { _tag: "Paused", reason: pause.reason }
+  if (run.part?.gathers === true) {
+    const { gathered, thread: { deadline, step = "" } } = run.part
+    const until = deadline === undefined ? Option.none() : Option.some(time(deadline))
+    return { _tag: "Gathering", step, succeeded: 0, failed: 0, ...gathered, until }
+  }
   if (run.holder !== undefined) {
     const { arrival, id, kind } = run.holder
     const first = Buffer.concat([id, Buffer.from(`\n${run.group}\n`)])
@@ -154,10 +170,14 @@ const explainWith = Effect.fnUntraced(function*(
     )
     return { _tag: "Limited", by: kind, position: before }
   }
-  if (!workers.some((worker) => isServed(worker, run.group))) return { _tag: "NoWorker", lane }
+  if (!workers.some((worker) => isServed(worker, run.group))) {
+    return lane === "" ? { _tag: "NoInterpreter", flow: task, version } : { _tag: "NoWorker", lane }
+  }
   const counts = yield* readCounts(env, now, (group) => group === run.group)
   return { _tag: "Waiting", lane, ready: counts.get(run.group)?.ready ?? 0 }
 })
+
+const none = { groups: [] }
 
 const lexBound = (sign: "[" | "(", member: Buffer) => Buffer.concat([Buffer.from(sign), member])
 
@@ -246,6 +266,7 @@ const deadLetterPage = Effect.fnUntraced(function*(env: Env, task: string, from:
       worker: undefined,
       payload: done.payload,
       progress: undefined,
+      ...done.thread && { thread: done.thread },
       exit: done.outcome.exit,
       failedAt: done.settledAt
     }]
@@ -258,19 +279,31 @@ const strikeField = ({ task, where }: Pick<Docket.EncodedStrike, "task" | "where
 
 const pauseField = ({ lane, task }: DocketStore.Pause): string => JSON.stringify([task ?? null, lane ?? null])
 
-/** Cancels a run in the group that it is in; it may move meanwhile. */
+/** Cancels a run, with what it is in and who is told; that may change meanwhile. */
 const cancelWith = Effect.fnUntraced(
   function*(env: Env, key: string): Effect.fn.Return<boolean, DocketError.DocketError> {
     const { connection, keys } = env
+    const bytes = yield* connection.use("cancel", (client) => client.hgetBuffer(keys.runs, key))
+    if (bytes === null) return false
+    const { group, part } = readRecord(bytes)
+    const groups = new Set([group])
+    const flows = new Set<string>()
+    if (part !== undefined) {
+      // the gather that is told belongs to the same flow
+      groups.add(betweenOf(part.thread))
+      flows.add(key)
+      if (part.parent !== undefined) flows.add(part.parent.key)
+    }
     while (true) {
-      const bytes = yield* connection.use("cancel", (client) => client.hgetBuffer(keys.runs, key))
-      if (bytes === null) return false
-      const groups = [readRecord(bytes).group]
-      const answer = yield* connection.call("cancel", scripts.cancel, [...keysOf(keys, groups), keys.done(key)], [
-        ...prefixOf(keys, groups),
+      const named = { groups: Array.from(groups), flows: Array.from(flows) }
+      const answer = yield* connection.call("cancel", scripts.cancel, [...keysOf(keys, named), keys.done(key)], [
+        ...prefixOf(keys, named),
         key
       ])
-      if (answer !== -1) return answer === 1
+      const more = readMore(answer)
+      if (more === undefined) return answer === 1
+      for (const group of more.groups) groups.add(group)
+      for (const flow of more.flows) flows.add(flow)
     }
   }
 )
@@ -282,16 +315,44 @@ const clearSome = Effect.fnUntraced(function*(
   most: number,
   held: ReadonlyArray<string>
 ) {
-  const [more, ...removed] = (yield* connection.call("clear", scripts.clear, keysOf(keys, [group]), [
-    ...prefixOf(keys, [group]),
-    most,
-    ...held
-  ])) as readonly [number, ...ReadonlyArray<Buffer>] // what the script replies
+  const call = (flows: ReadonlyArray<string>) => {
+    const named = { groups: [group], flows }
+    return connection.call("clear", scripts.clear, keysOf(keys, named), [...prefixOf(keys, named), most, ...held])
+  }
+  const flows = new Set<string>()
+  let reply = yield* call([])
+  for (let more = readMore(reply); more !== undefined; more = readMore(reply)) {
+    for (const flow of more.flows) flows.add(flow)
+    reply = yield* call(Array.from(flows))
+  }
+  const [more, ...removed] = reply as readonly [number, ...ReadonlyArray<Buffer>] // what the script replies
   const texts = removed.map(String)
   const names = texts.filter((_, index) => index % 2 === 0)
   const generations = texts.filter((_, index) => index % 2 === 1)
   if (names.length > 0) yield* connection.call("clear", scripts.forget, names.map(keys.done), generations)
   return { more: more === 1, count: names.length }
+})
+
+/** Keys of runs that wait for members: no index has them. */
+const gatheringKeys = Effect.fnUntraced(function*({ connection, keys }: Env) {
+  const found = new Map<string, Array<string>>()
+  let cursor = "0"
+  do {
+    const [next, fields] = yield* connection.use(
+      "clear",
+      (client) => client.hscanBuffer(keys.runs, cursor, "COUNT", String(page))
+    )
+    cursor = next.toString()
+    for (let i = 0; i < fields.length; i += 2) {
+      const { group, part } = readRecord(fields[i + 1]!)
+      if (part?.gathers !== true) continue
+      const key = fields[i]!.toString()
+      const ofGroup = found.get(group)
+      if (ofGroup === undefined) found.set(group, [key])
+      else ofGroup.push(key)
+    }
+  } while (cursor !== "0")
+  return found
 })
 
 const clearAll = Effect.fnUntraced(function*(env: Env) {
@@ -306,7 +367,16 @@ const clearAll = Effect.fnUntraced(function*(env: Env) {
       count += (yield* clearSome(env, group, 0, held.map(({ key }) => key))).count
     }
   } while (count > before)
-  for (const group of yield* groupsOf(env)) {
+  const counts = yield* connection.use("clear", (client) => client.hgetall(keys.counts))
+  // those that wait for members before these, or they would be told
+  if (Object.entries(counts).some(([field, n]) => field.endsWith(":h") && n !== "0")) {
+    for (const [group, waiting] of yield* gatheringKeys(env)) {
+      for (let at = 0; at < waiting.length; at += page) {
+        count += (yield* clearSome(env, group, 0, waiting.slice(at, at + page))).count
+      }
+    }
+  }
+  for (const group of groupsIn(counts)) {
     let more = true
     while (more) {
       const cleared = yield* clearSome(env, group, page, [])
@@ -315,6 +385,27 @@ const clearAll = Effect.fnUntraced(function*(env: Env) {
     }
   }
   return count
+})
+
+const membersOf = Effect.fnUntraced(function*(
+  { connection, keys }: Env,
+  key: string,
+  gather: string,
+  from: number,
+  to: number
+): Effect.fn.Return<ReadonlyArray<Docket.EncodedMember | undefined>, DocketError.DocketError> {
+  const all: Array<Docket.EncodedMember | undefined> = []
+  for (let at = from; at < to; at += page) {
+    const n = Math.min(page, to - at)
+    const reply = (yield* connection.call("members", scripts.members, [keys.runs, keys.done(key), keys.flow(key)], [
+      key,
+      gather,
+      at,
+      n
+    ])) as ReadonlyArray<Buffer | null> // what the script replies
+    for (let i = 0; i < n; i++) all.push(readMember(reply[i] ?? null))
+  }
+  return all
 })
 
 /** The docket of an environment. */
@@ -346,23 +437,18 @@ export const make = (env: Env): DocketStore.StoredDocket => {
         attempt: done.attempt,
         worker: undefined,
         payload: done.payload,
-        progress: undefined
+        progress: undefined,
+        ...done.thread && { thread: done.thread }
       }
     }),
     outcome,
-    members: () =>
-      Effect.fail(
-        new DocketError.DocketError({
-          operation: "members",
-          reason: new DocketError.Unsupported({ feature: "flows on Redis" })
-        })
-      ),
+    members: (key, gather, from, to) => membersOf(env, key, gather, from, to),
     awaitOutcome: (key, generation) => listener.awaitOutcome(key, generation, outcome(key, generation)),
     subscribe: (key) => listener.subscribe(key),
     progress: ({ generation, key, token }, value) =>
       Effect.map(
-        connection.call("progress", scripts.progress, keysOf(keys, []), [
-          ...prefixOf(keys, []),
+        connection.call("progress", scripts.progress, keysOf(keys, none), [
+          ...prefixOf(keys, none),
           key,
           generation,
           token,

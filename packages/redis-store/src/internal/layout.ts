@@ -7,7 +7,7 @@
  *
  * | Key | Type | Holds | Lives |
  * |---|---|---|---|
- * | `meta` | hash | sequence, tokens, number of held runs, format | for ever |
+ * | `meta` | hash | sequence, tokens, number of held runs, whether there are deadlines, format, limits of groups | for ever |
  * | `runs` | hash | the record of each pending and running run: the truth | its fields, while pending or running |
  * | `notes` | hash | failures, progress and trace of those that have any | like `runs` |
  * | `counts` | hash | how many are scheduled, ready, held and running, per group | for ever |
@@ -16,6 +16,8 @@
  * | `starts` | sorted set | starts of the current windows, by gate and time | the longest window |
  * | `ends` | sorted set | gates by when their last start is out of the window, or their cooldown is over | the longest window |
  * | `looks` | sorted set | gates and groups by when they are to be looked at | while there are any |
+ * | `deadlines` | sorted set | runs of flows by when their patience ends | while there are any |
+ * | `flow:<key>` | hash | how the members of the gathers of a flow ended | like its run, then its retention |
  * | `strikes`, `pauses` | hash | what an operator has said | until it is undone |
  * | `workers` | hash | attached workers: what they serve, until when they were heard | a day after the last |
  * | `watch` | string | somebody listens to events | half a minute |
@@ -27,10 +29,11 @@
  * | `done:<key>` | string | the latest outcome of a key | its retention |
  * | `failed:<task>` | sorted set | keys of failed runs by time | the retention of the latest |
  *
- * Entries of the indexes that do not agree with the record of their run are skipped and removed. One of `ready` and `prio` is
+ * A run that waits for members of a gather is in no index: they lead to it. Entries of the indexes that do not agree with the record of their run are skipped and removed. One of `ready` and `prio` is
  * the arrival of a run (8 bytes) and its key, one of `due` its generation and its key.
  */
 import type { Docket, Execution } from "@effect-docket/dsl"
+import type { DocketStore } from "@effect-docket/runtime"
 
 /** Format of what is written; another one is refused. */
 export const format = "1"
@@ -72,6 +75,8 @@ export interface Keys {
   /** Keys that the script for one addition gets, before those of its group. */
   readonly one: ReadonlyArray<string>
   readonly held: string
+  readonly looks: string
+  readonly gates: string
   readonly runs: string
   readonly notes: string
   readonly counts: string
@@ -79,6 +84,7 @@ export interface Keys {
   readonly pauses: string
   readonly workers: string
   readonly watch: string
+  readonly flow: (key: string) => string
   readonly events: string
   readonly cancels: string
   /** The keys of a group, in their order. */
@@ -105,10 +111,13 @@ export const makeKeys = (prefix: string, name: string): Keys => {
       "held",
       "looks",
       "starts",
-      "ends"
+      "ends",
+      "deadlines"
     ].map((key) => root + key),
     one: ["meta", "runs", "notes", "counts", "strikes", "watch"].map((key) => root + key),
     held: `${root}held`,
+    looks: `${root}looks`,
+    gates: `${root}gates`,
     runs: `${root}runs`,
     notes: `${root}notes`,
     counts: `${root}counts`,
@@ -116,6 +125,7 @@ export const makeKeys = (prefix: string, name: string): Keys => {
     pauses: `${root}pauses`,
     workers: `${root}workers`,
     watch: `${root}watch`,
+    flow: (key) => `${root}flow:${key}`,
     events: `${root}events`,
     cancels: `${root}cancels`,
     group: (id) => {
@@ -134,19 +144,40 @@ export const makeKeys = (prefix: string, name: string): Keys => {
   }
 }
 
+/** What a script is told that it may touch. */
+export interface Named {
+  readonly groups: ReadonlyArray<string>
+  /** Keys of flows whose gathers are concerned. */
+  readonly flows?: ReadonlyArray<string>
+}
+
+const nothing: ReadonlyArray<never> = []
+
 /** The keys that every script begins with. */
-export const keysOf = (keys: Keys, groups: ReadonlyArray<string>): ReadonlyArray<string> => [
+export const keysOf = (keys: Keys, { flows = nothing, groups }: Named): ReadonlyArray<string> => [
   ...keys.base,
-  ...groups.flatMap((group) => keys.group(group))
+  ...groups.flatMap((group) => keys.group(group)),
+  ...flows.map(keys.flow)
 ]
 
 /** The arguments that every script begins with, after its keys. */
-export const prefixOf = (keys: Keys, groups: ReadonlyArray<string>): ReadonlyArray<string | number> => [
+export const prefixOf = (keys: Keys, { flows = nothing, groups }: Named): ReadonlyArray<string | number> => [
   keys.events,
   keys.cancels,
   groups.length,
-  ...groups
+  ...groups,
+  flows.length
 ]
+
+/** What a script has to be told besides, if it says so: `more`, then groups (`g`) and flows (`f`). */
+export const readMore = (
+  reply: unknown
+): { readonly groups: ReadonlyArray<string>; readonly flows: ReadonlyArray<string> } | undefined => {
+  const [word, ...names] = Array.isArray(reply) ? reply.map(String) : []
+  if (word !== "more") return undefined
+  const of = (letter: string) => names.filter((name) => name.startsWith(letter)).map((name) => name.slice(1))
+  return { groups: of("g"), flows: of("f") }
+}
 
 const states: ReadonlyArray<Execution.State> = [
   "Scheduled",
@@ -156,7 +187,8 @@ const states: ReadonlyArray<Execution.State> = [
   "Failed",
   "Cancelled",
   "Skipped",
-  // by a concurrency limit, by a rate limit
+  // by a concurrency limit, by a rate limit, for members
+  "Held",
   "Held",
   "Held"
 ]
@@ -184,8 +216,9 @@ export interface Holder {
   readonly arrival: Buffer
 }
 
-// flag of a record that has gates, and the first state of one that is held
+// flags of a record that has gates, and that is a part of a flow; the first state of one that is held
 const hasGates = 4
+const isPart = 8
 const heldFrom = 8
 
 // the end of a text that begins with its length
@@ -194,18 +227,21 @@ const gatesEnd = (bytes: Buffer, at: number): number => {
   return colon + 1 + Number(bytes.toString("latin1", at, colon))
 }
 
-const holderOf = (bytes: Buffer, at: number): Holder | undefined => {
-  const holder = holders.find(({ state }) => state === bytes[0])
-  if (holder === undefined) return undefined
+// the gate with a letter among those that begin at a place
+const gateAt = (bytes: Buffer, at: number, letter: string): Buffer | undefined => {
   const end = gatesEnd(bytes, at)
   for (let from = bytes.indexOf(58, at) + 1; from < end;) {
     const to = gatesEnd(bytes, from + 1)
-    if (bytes.toString("latin1", from, from + 1) === holder.letter) {
-      return { kind: holder.kind, id: bytes.subarray(from, to), arrival: bytes.subarray(36, 44) }
-    }
+    if (bytes.toString("latin1", from, from + 1) === letter) return bytes.subarray(from, to)
     from = to
   }
   return undefined
+}
+
+const holderOf = (bytes: Buffer, at: number): Holder | undefined => {
+  const holder = holders.find(({ state }) => state === bytes[0])
+  const id = holder && gateAt(bytes, at, holder.letter)
+  return id && { kind: holder.kind, id, arrival: bytes.subarray(36, 44) }
 }
 
 /** The group and the key of a member of `held`. */
@@ -214,6 +250,78 @@ export const readHeld = (member: Buffer): { readonly group: string; readonly key
   const group = gate + 2 + Number(member.toString("latin1", 1, gate))
   const end = member.indexOf(10, group)
   return { group: member.toString("latin1", group, end), key: member.toString("utf8", end + 9) }
+}
+
+const textOf = (text: string | number): string => `${Buffer.byteLength(String(text))}:${text}`
+
+/** A row of texts, as `readTexts` reads it. */
+const textsOf = (...texts: ReadonlyArray<string | number>): string => texts.map(textOf).join("")
+
+const given = (text: string | undefined): string => text === undefined ? "" : `=${text}`
+const read = (text: string): string | undefined => text === "" ? undefined : text.slice(1)
+
+/** The group in which runs of a flow wait for an interpreter. */
+export const betweenOf = ({ flow, version }: Pick<Docket.EncodedThread, "flow" | "version">): string =>
+  groupId(flow, version, "")
+
+/** Where a run of a flow stands: the first texts of its part in a record. */
+export const threadText = (thread: Docket.EncodedThread): string =>
+  textsOf(betweenOf(thread), given(thread.step), thread.state, thread.deadline ?? "", thread.onCancel)
+
+/** The part of a flow in an addition. */
+export const partText = (thread: NonNullable<Docket.EncodedAddition["thread"]>): string => {
+  const { parent } = thread
+  const row = parent === undefined ? "" : textsOf(parent.key, parent.generation, parent.gather, parent.index)
+  return threadText(thread) + textsOf(row, "", "", "", "", "")
+}
+
+/** What a run waits for. */
+export const gatherText = ({ ended, failed, id, succeeded }: Docket.EncodedGather): string =>
+  textsOf(id, succeeded, failed, ended)
+
+/** The part of a flow that a run is. */
+export interface Part extends Pick<DocketStore.ClaimedThread, "parent" | "gathered" | "exit" | "stopped"> {
+  readonly thread: Docket.EncodedThread
+  /** It waits for members. */
+  readonly gathers: boolean
+}
+
+const readThread = (
+  [between = "", step = "", state = "", deadline = "", onCancel]: ReadonlyArray<string>
+): Docket.EncodedThread => {
+  const { task, version } = parseGroup(between)
+  return {
+    flow: task,
+    version,
+    step: read(step),
+    state,
+    deadline: deadline === "" ? undefined : Number(deadline),
+    onCancel: onCancel as Docket.EncodedThread["onCancel"] // written by `threadText`
+  }
+}
+
+const rowOf = (text: string): ReadonlyArray<string> | undefined =>
+  text === "" ? undefined : readTexts(Buffer.from(text))
+
+const readStopped = ([tag, reason = "", author = ""]: ReadonlyArray<string>): Part["stopped"] =>
+  tag === "Struck" ? { _tag: tag, ...struckBy(reason, author) } : { _tag: tag as "Cancelled" | "Expired" } // as `flows.ts` writes it
+
+const readPart = (bytes: Buffer): Part => {
+  const texts = readTexts(bytes)
+  const [parent = "", exit = "", stopped = "", waits = "", last = ""] = texts.slice(5)
+  const [key, generation, gather, index] = rowOf(parent) ?? []
+  const [, succeeded, failed] = rowOf(last) ?? []
+  const why = rowOf(stopped)
+  return {
+    thread: readThread(texts),
+    parent: key === undefined
+      ? undefined
+      : { key, generation: Number(generation), gather: gather!, index: Number(index) }, // written by `partText`
+    exit: read(exit),
+    stopped: why && readStopped(why),
+    gathers: waits !== "",
+    gathered: succeeded === undefined ? undefined : { succeeded: Number(succeeded), failed: Number(failed) }
+  }
 }
 
 /** The record of a pending or running run, as far as readers need it. */
@@ -230,12 +338,17 @@ export interface Record {
   readonly payload: string
   /** The gate that holds it. */
   readonly holder: Holder | undefined
+  /** The gate that debounces it. */
+  readonly debounce: Buffer | undefined
+  readonly part: Part | undefined
 }
 
-/** Reads a record: the numbers that `prelude.ts` packs, then group, gates, payload and worker. */
+/** Reads a record: the numbers that `prelude.ts` packs, then group, gates, part of a flow, payload and worker. */
 export const readRecord = (bytes: Buffer): Record => {
   const groupEnd = 86 + bytes.readUInt16BE(84)
-  const payload = bytes[1]! < hasGates ? groupEnd : gatesEnd(bytes, groupEnd)
+  const flags = bytes[1]!
+  const gates = (flags & hasGates) === 0 ? groupEnd : gatesEnd(bytes, groupEnd)
+  const payload = (flags & isPart) === 0 ? gates : gatesEnd(bytes, gates)
   const worker = bytes.length - bytes.readUInt16BE(34)
   return {
     state: states[bytes[0]! - 1]!,
@@ -247,6 +360,8 @@ export const readRecord = (bytes: Buffer): Record => {
     generation: bytes.readDoubleBE(52),
     group: bytes.toString("utf8", 86, groupEnd),
     holder: bytes[0]! < heldFrom ? undefined : holderOf(bytes, groupEnd),
+    debounce: (flags & hasGates) === 0 ? undefined : gateAt(bytes, groupEnd, "d"),
+    part: payload === gates ? undefined : readPart(bytes.subarray(bytes.indexOf(58, gates) + 1, payload)),
     payload: bytes.toString("utf8", payload, worker),
     worker: bytes.toString("utf8", worker)
   }
@@ -274,6 +389,7 @@ export interface Done {
   readonly attempt: number
   readonly due: number
   readonly outcome: Docket.EncodedOutcome
+  readonly thread: Docket.EncodedThread | undefined
   /** Of a failed run. */
   readonly payload: string
 }
@@ -297,14 +413,33 @@ export const readOutcome = (tag: string, text: string, author: string): Docket.E
   }
 }
 
+// added to the tag of an outcome of a flow
+const hasThread = 16
+
 const outcomeTags = ["Exit", "Struck", "Cancelled", "Limited"]
+
+const ends: Readonly<{ [letter: string]: "Done" | "Failed" | "Cancelled" | "Gone" }> = {
+  D: "Done",
+  F: "Failed",
+  C: "Cancelled",
+  G: "Gone"
+}
+
+/** Reads how a member of a gather has ended: a letter and a text. */
+export const readMember = (bytes: Buffer | null): Docket.EncodedMember | undefined => {
+  if (bytes === null) return undefined
+  const tag = ends[bytes.toString("latin1", 0, 1)]!
+  return tag === "Done" || tag === "Failed" ? { _tag: tag, text: bytes.toString("utf8", 1) } : { _tag: tag }
+}
 
 /** Reads the latest outcome of a key: what `outcomeOf` of the prelude wrote. */
 export const readDone = (bytes: Buffer): Done => {
   const text = 44 + bytes.readUInt16BE(38)
   const payload = text + bytes.readUInt32BE(40)
-  const rest = bytes.toString("utf8", payload)
-  const tag = outcomeTags[bytes[1]! - 1]!
+  const isOfFlow = bytes[1]! >= hasThread
+  const restAt = isOfFlow ? gatesEnd(bytes, payload) : payload
+  const rest = bytes.toString("utf8", restAt)
+  const tag = outcomeTags[bytes[1]! % hasThread - 1]!
   return {
     state: states[bytes[0]! - 1]!,
     generation: bytes.readDoubleBE(10),
@@ -313,6 +448,7 @@ export const readDone = (bytes: Buffer): Done => {
     due: bytes.readDoubleBE(30),
     group: bytes.toString("utf8", 44, text),
     outcome: readOutcome(tag, bytes.toString("utf8", text, payload), rest),
+    thread: isOfFlow ? readThread(readTexts(bytes.subarray(bytes.indexOf(58, payload) + 1, restAt))) : undefined,
     payload: tag === "Struck" ? "" : rest
   }
 }

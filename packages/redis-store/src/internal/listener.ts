@@ -43,6 +43,8 @@ const readEvent = (bytes: Buffer): DocketStore.StoredEvent | undefined => {
         return { _tag: tag, at: time, value: a }
       case "Retrying":
         return { _tag: tag, at: time, attempt: Number(a), exit: b, next: Number(c) }
+      case "Step":
+        return { _tag: tag, at: time, step: a, state: b as "Started" | "Ended" } // as scripts write it
       case "Finished":
         return { _tag: tag, at: time, outcome: readOutcome(a, b, c) }
       default:

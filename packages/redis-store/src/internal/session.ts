@@ -13,14 +13,30 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
+import { dueOf, membersOf } from "./additions.ts"
 import { type Client, script } from "./connection.ts"
 import type { Env } from "./docket.ts"
-import { gatesText, groupId, keysOf, parseGroup, prefixOf, readRecord, readTexts } from "./layout.ts"
+import {
+  betweenOf,
+  gatesText,
+  gatherText,
+  groupId,
+  type Keys,
+  keysOf,
+  parseGroup,
+  type Part,
+  prefixOf,
+  readMore,
+  readRecord,
+  readTexts,
+  threadText
+} from "./layout.ts"
 import { most as batch } from "./scripts/bounds.ts"
+import { limit } from "./scripts/gates.ts"
 import { renew } from "./scripts/small.ts"
 import { turn } from "./scripts/turn.ts"
 
-const scripts = { turn: script(turn), renew: script(renew) }
+const scripts = { turn: script(turn), renew: script(renew), limit: script(limit) }
 
 // How long a worker is known after it was last heard, and how often it says something.
 const registrationMillis = 30_000
@@ -34,12 +50,15 @@ const lookAgain = Duration.millis(100)
 export interface Registered {
   readonly tasks: Readonly<Record<string, number>>
   readonly lanes: ReadonlyArray<string>
+  /** Versions of flows that it can interpret. */
+  readonly flows?: Readonly<Record<string, ReadonlyArray<number>>> | undefined
   readonly until: number
 }
 
 /** Whether a worker serves a group. */
-export const isServed = ({ lanes, tasks }: Registered, group: string): boolean => {
+export const isServed = ({ flows = {}, lanes, tasks }: Registered, group: string): boolean => {
   const { lane, task, version } = parseGroup(group)
+  if (lane === "") return Object.hasOwn(flows, task) && flows[task]!.includes(version)
   return Object.hasOwn(tasks, task) && tasks[task]! >= version && lanes.includes(lane)
 }
 
@@ -95,32 +114,10 @@ const serverTime = (client: Client): Promise<number> =>
     Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
   )
 
-/** Arguments of a change, and the group that it leads to. */
-const changeArgs = (
-  { change, successor }: DocketStore.Settlement,
-  group: string
-): { readonly args: ReadonlyArray<string | number>; readonly to: string } => {
-  switch (change._tag) {
-    case "Completed":
-    case "Failed": {
-      if (successor === undefined) return { args: [change._tag, change.exit, "0"], to: group }
-      const { lane, task } = parseGroup(group)
-      const to = groupId(task, successor.version, lane)
-      const due = "at" in successor.due ? `at${successor.due.at}` : `in${successor.due.after}`
-      return { args: [change._tag, change.exit, "1", due, successor.payload, to, gatesText(successor.gates)], to }
-    }
-    case "Retry":
-      return { args: [change._tag, change.after, change.exit, change.failures], to: group }
-    case "Snooze":
-      return { args: [change._tag, change.after], to: group }
-    case "Skipped":
-      return { args: ["Dropped", change.by], to: group }
-    case "Cancelled":
-    case "Released":
-    case "Continue":
-    case "HandOver":
-      return { args: [change._tag], to: group }
-  }
+/** The part of a flow that a claimed run is: what its settlement concerns. */
+interface Held {
+  readonly between: string
+  readonly parent: string | undefined
 }
 
 /** Settlements as a script takes them: plain completions, which are most, before the others. */
@@ -128,15 +125,134 @@ interface Settle {
   readonly keys: Array<string>
   readonly args: Array<string | number>
   readonly groups: Set<string>
+  /** Keys of flows whose gathers are concerned. */
+  readonly flows: Set<string>
   /** Which settlement each answer is for. */
   readonly order: Array<number>
+  /** Whether it may need what is not named here: the script looks before it writes. */
+  wary: boolean
+}
+
+const nothingToSettle = (groups = new Set<string>()): Settle => ({
+  keys: [],
+  args: [0],
+  groups,
+  flows: new Set(),
+  order: [],
+  wary: false
+})
+
+/** Names what the settlement of a run of a flow concerns: itself, and whom it reports to, which has the same flow. */
+const concern = (settle: Settle, key: string, { between, parent }: Held): void => {
+  settle.wary = true
+  settle.groups.add(between)
+  settle.flows.add(key)
+  if (parent !== undefined) settle.flows.add(parent)
+}
+
+/** Arguments of where a run of a flow goes. */
+const destinationArgs = (settle: Settle, to: DocketStore.Destination): ReadonlyArray<string | number> => {
+  switch (to._tag) {
+    case "Gather":
+      return [to._tag, gatherText(to.gather)]
+    case "Between":
+      return [to._tag, dueOf(to.due)]
+    case "Step": {
+      const group = groupId(to.task, to.version, to.lane)
+      settle.groups.add(group)
+      return [to._tag, dueOf(to.due), group, to.priority, to.payload, gatesText(to.gates)]
+    }
+  }
+}
+
+/** Arguments of a change. */
+const changeArgs = (
+  settle: Settle,
+  keys: Keys,
+  { change, key, members, successor }: DocketStore.Settlement,
+  group: string
+): ReadonlyArray<string | number> => {
+  switch (change._tag) {
+    case "Completed":
+    case "Failed": {
+      if (successor === undefined) return [change._tag, change.exit, "0"]
+      const { lane, task } = parseGroup(group)
+      const to = groupId(task, successor.version, lane)
+      settle.groups.add(to)
+      return [
+        change._tag,
+        change.exit,
+        "1",
+        dueOf(successor.due),
+        successor.payload,
+        to,
+        gatesText(successor.gates)
+      ]
+    }
+    case "Retry":
+      return [change._tag, change.after, change.exit, change.failures]
+    case "Snooze":
+      return [change._tag, change.after]
+    case "Skipped":
+      return ["Dropped", change.by]
+    case "Cancelled":
+    case "Released":
+      return [change._tag]
+    case "HandOver":
+      return [change._tag, change.exit === undefined ? "" : `=${change.exit}`, change.expired ? "1" : "0"]
+    case "Continue": {
+      concern(settle, key, { between: betweenOf(change.thread), parent: undefined })
+      const args = [
+        change._tag,
+        threadText(change.thread),
+        change.forget === undefined ? "" : `=${change.forget}`,
+        ...destinationArgs(settle, change.to)
+      ]
+      if (members === undefined || members.length === 0) return [...args, "0"]
+      const added = membersOf(keys, members)
+      for (const group of added.groups) settle.groups.add(group)
+      for (const flow of added.flows) settle.flows.add(flow)
+      return [...args, "1", ...added.args]
+    }
+  }
+}
+
+/** What a session knows of its claims, by token. */
+class Holding {
+  /** Their groups. */
+  readonly groups = new Map<string, string>()
+  /** The flows that they are parts of. */
+  readonly parts = new Map<string, Held>()
+
+  add(token: string, group: string, part: Held | undefined): void {
+    this.groups.set(token, group)
+    if (part !== undefined) this.parts.set(token, part)
+  }
+
+  delete(token: string): void {
+    this.groups.delete(token)
+    this.parts.delete(token)
+  }
+
+  /** What the settlement of a claim concerns; its group. */
+  concerns(settle: Settle, key: string, token: string, otherwise: string): string {
+    const group = this.groups.get(token)
+    const part = this.parts.size === 0 ? undefined : this.parts.get(token)
+    if (part !== undefined) concern(settle, key, part)
+    // the claim of another session
+    if (group === undefined) settle.wary = true
+    else settle.groups.add(group)
+    return group ?? otherwise
+  }
 }
 
 const settleOf = (
+  keys: Keys,
   settlements: ReadonlyArray<DocketStore.Settlement>,
-  groupOf: (token: string) => string
+  holding: Holding,
+  otherwise: string
 ): Settle => {
-  const settle: Settle = { keys: [], args: [0], groups: new Set(), order: [] }
+  const settle = nothingToSettle()
   const others: Array<number> = []
   for (const [index, { change, key, successor, token }] of settlements.entries()) {
     if (change._tag !== "Completed" || successor !== undefined) {
@@ -146,17 +262,15 @@ const settleOf = (
     settle.order.push(index)
     settle.keys.push(key)
     settle.args.push(token, change.exit)
-    settle.groups.add(groupOf(token))
+    holding.concerns(settle, key, token, otherwise)
   }
   settle.args[0] = settle.order.length
   for (const index of others) {
     const settlement = settlements[index]!
-    const group = groupOf(settlement.token)
-    const { args, to } = changeArgs(settlement, group)
+    const group = holding.concerns(settle, settlement.key, settlement.token, otherwise)
     settle.order.push(index)
     settle.keys.push(settlement.key)
-    settle.args.push(settlement.token, ...args)
-    settle.groups.add(group).add(to)
+    settle.args.push(settlement.token, ...changeArgs(settle, keys, settlement, group))
   }
   return settle
 }
@@ -168,27 +282,48 @@ interface Reply {
   readonly claims: ReadonlyArray<DocketStore.Claim>
   /** What the store itself decided on when it claimed. */
   readonly verdicts: Settle
-  /** Groups of others with runs that a gate has room for again. */
+  /** Groups of others with runs that a gate has room for again, or whose patience has ended. */
   readonly elsewhere: ReadonlySet<string>
+  /** Nothing was claimed, since runs whose patience has ended could not be moved. */
+  readonly late: boolean
+  /** What is left of gathers that were forgotten: flow, gather, places. */
+  readonly garbage: ReadonlyArray<readonly [flow: string, gather: string, places: number]>
 }
+
+const heldOf = ({ parent, thread }: Part): Held => ({ between: betweenOf(thread), parent: parent?.key })
+
+const claimedThread = (
+  { exit, gathered, parent, stopped, thread }: Part,
+  between: boolean
+): DocketStore.ClaimedThread => ({ ...thread, parent, between, gathered, exit, stopped })
 
 const readReply = (
   [now, next, answers, remarks, ...pairs]: ReadonlyArray<Buffer>,
-  held: Map<string, string>
+  holding: Holding
 ): Reply => {
   const claims: Array<DocketStore.Claim> = []
-  const verdicts: Settle = { keys: [], args: [0], groups: new Set(), order: [] }
+  const verdicts = nothingToSettle()
   const elsewhere = new Set<string>()
+  const garbage: Array<readonly [string, string, number]> = []
+  let late = false
   const remarked = new Map<number, readonly [string, string]>()
   if (remarks!.length > 0) {
     const texts = readTexts(remarks!)
     for (let i = 0; i < texts.length; i += 3) {
-      if (texts[i + 1] === "Elsewhere") elsewhere.add(texts[i + 2]!)
-      else remarked.set(Number(texts[i]), [texts[i + 1]!, texts[i + 2]!])
+      const [number, what, about] = [texts[i]!, texts[i + 1]!, texts[i + 2]!]
+      if (number === "0") {
+        if (what === "Garbage") {
+          const [flow = "", gather = "", places] = readTexts(Buffer.from(about))
+          garbage.push([flow, gather, Number(places)])
+          continue
+        }
+        elsewhere.add(about)
+        late ||= what === "Late"
+      } else remarked.set(Number(number), [what, about])
     }
   }
   for (let i = 0; i < pairs.length; i += 2) {
-    const { attempt, due, generation, group, lost, payload, startedAt, token: number } = readRecord(pairs[i + 1]!)
+    const { attempt, due, generation, group, lost, part, payload, startedAt, token: number } = readRecord(pairs[i + 1]!)
     const key = pairs[i]!.toString()
     const token = String(number)
     const remark = remarked.size === 0 ? undefined : remarked.get(i / 2 + 1)
@@ -196,10 +331,11 @@ const readReply = (
       verdicts.keys.push(key)
       verdicts.args.push(token, ...remark)
       verdicts.groups.add(group)
+      if (part !== undefined) concern(verdicts, key, heldOf(part))
       continue
     }
-    held.set(token, group)
-    const { task, version } = parseGroup(group)
+    holding.add(token, group, part && heldOf(part))
+    const { lane, task, version } = parseGroup(group)
     claims.push({
       key,
       generation,
@@ -213,7 +349,8 @@ const readReply = (
       startedAt,
       failures: remark === undefined || remark[0] === "" ? undefined : remark[0],
       trace: remark === undefined || remark[1] === "" ? undefined : JSON.parse(remark[1]) as Docket.Trace, // written by `add`
-      ...remark?.[0] === "Dropped" && { droppedBy: "rateLimit", failures: undefined }
+      ...remark?.[0] === "Dropped" && { droppedBy: "rateLimit", failures: undefined },
+      ...part && { thread: claimedThread(part, lane === "") }
     })
   }
   return {
@@ -222,7 +359,9 @@ const readReply = (
     answers: answers!.toString("latin1"),
     claims,
     verdicts,
-    elsewhere
+    elsewhere,
+    late,
+    garbage
   }
 }
 
@@ -242,19 +381,24 @@ export const attach = Effect.fnUntraced(function*(
   const { connection, keys, listener } = env
   const clock = yield* Clock.Clock
   const scope = yield* Effect.scope
-  // every group that it could serve: a worker knows its tasks, their versions and its lanes
-  const served = Array.from(options.tasks).flatMap(([task, newest]) =>
+  // every group that it could serve: a worker knows its tasks, their versions and its lanes, and its flows
+  const steps = Array.from(options.tasks).flatMap(([task, newest]) =>
     Array.from({ length: newest }, (_, index) => index + 1).flatMap((version) =>
       options.lanes.map((lane) => groupId(task, version, lane))
     )
   )
+  const betweens = Array.from(options.flows ?? []).flatMap(([flow, versions]) =>
+    Array.from(versions, (version) => betweenOf({ flow, version }))
+  )
+  const served = [...steps, ...betweens]
   const servedGroups = new Set(served)
-  /** Groups of the claims that it holds. */
-  const held = new Map<string, string>()
+  const holding = new Holding()
   let cancelled: Array<string> = []
   let nextAt: number | undefined
   let offset = 0
+  /** It has room for runs, and for flows that are between two steps. */
   let idle = false
+  let idleBetween = false
   /** It took a token, and has not looked yet. */
   let owing = false
   /** It waits for a token: one may be on its way when it leaves. */
@@ -264,7 +408,7 @@ export const attach = Effect.fnUntraced(function*(
   const hungry = Latch.makeUnsafe()
 
   yield* listener.onCancel((token) => {
-    if (!held.has(token)) return
+    if (!holding.groups.has(token)) return
     cancelled.push(token)
     options.onWake()
   })
@@ -274,22 +418,23 @@ export const attach = Effect.fnUntraced(function*(
       const worker: Registered = {
         tasks: Object.fromEntries(options.tasks),
         lanes: options.lanes,
+        flows: Object.fromEntries(Array.from(options.flows ?? [], ([flow, versions]) => [flow, Array.from(versions)])),
         until: now + registrationMillis
       }
       return client.hset(keys.workers, options.worker, JSON.stringify(worker)).then(() =>
         client.pexpire(keys.workers, 86_400_000)
       )
     }))
-  const findUnserved = Effect.fnUntraced(
-    function*(): Effect.fn.Return<ReadonlyArray<DocketStore.Unserved>, DocketError.DocketError> {
+  const countUnserved = Effect.fnUntraced(
+    function*(): Effect.fn.Return<ReadonlyMap<string, Count>, DocketError.DocketError> {
       const { now, workers } = yield* registered(env)
-      const counts = yield* readCounts(env, now, (group) => !workers.some((worker) => isServed(worker, group)))
-      return Array.from(counts)
-        .filter(([, { ready }]) => ready > 0)
-        .map(([group, { ready }]) => ({ ...parseGroup(group), count: ready }))
+      return yield* readCounts(env, now, (group) => !workers.some((worker) => isServed(worker, group)))
     }
   )
-  const wakes = served.map((group) => keys.group(group)[4]!)
+  const wakeOf = (group: string) => keys.group(group)[4]!
+  const wakes = served.map(wakeOf)
+  const stepWakes = steps.map(wakeOf)
+  const betweenWakes = betweens.map(wakeOf)
   yield* Effect.addFinalizer(() =>
     Effect.ignore(connection.use("detach", (client) =>
       Promise.all([
@@ -301,23 +446,30 @@ export const attach = Effect.fnUntraced(function*(
       ])))
   )
   yield* beat
-  const look = Effect.map(findUnserved(), (found) => {
+  const look = Effect.flatMap(countUnserved(), (counts) => {
     const known = new Set(unserved.map(({ lane, task, version }) => groupId(task, version, lane)))
-    unserved = found
+    const found = Array.from(counts).filter(([, { ready }]) => ready > 0)
+    unserved = found.map(([group, { ready }]) => ({ ...parseGroup(group), count: ready }))
     // a turn tells of them; those that it has told of cost nothing while they wait
-    if (found.some(({ lane, task, version }) => !known.has(groupId(task, version, lane)))) options.onWake()
+    if (found.some(([group]) => !known.has(group))) options.onWake()
+    // slots of a scope that are held by the dead, whom nobody else takes over
+    const left = Array.from(counts).filter(([, { running }]) => running > 0).map(([group]) => group)
+    return limits.length === 0 || left.length === 0
+      ? Effect.void
+      : call(nothingToSettle(new Set(left)), 0, 0, { lanes: undefined, except: undefined })
   })
   yield* Effect.forkScoped(
     Effect.forever(Effect.andThen(Effect.sleep(heartbeat), Effect.ignore(Effect.andThen(beat, look))))
   )
 
-  const servedKeys = keysOf(keys, served)
+  const servedKeys = keysOf(keys, { groups: served })
   const doneAt = keys.done("").length + 1
   const groupArgs = (groups: ReadonlyArray<string>, request: Pick<DocketStore.TurnRequest, "lanes" | "except">) =>
     groups.flatMap((group): ReadonlyArray<string | number> => {
       const { lane, task } = parseGroup(group)
-      const isOpen = servedGroups.has(group) && request.except?.has(task) !== true
-      const room = request.lanes === undefined ? -1 : Math.max(0, request.lanes.get(lane) ?? 0)
+      // neither concerns flows that are between two steps
+      const isOpen = servedGroups.has(group) && (lane === "" || request.except?.has(task) !== true)
+      const room = request.lanes === undefined || lane === "" ? -1 : Math.max(0, request.lanes.get(lane) ?? 0)
       return [room, lane, task, isOpen ? "1" : "0"]
     })
   const unlimited = groupArgs(served, { lanes: undefined, except: undefined })
@@ -329,62 +481,114 @@ export const attach = Effect.fnUntraced(function*(
     return [index + 1, concurrency, rate?.limit ?? "", rate?.window ?? "", rate?.drops === true ? "1" : "0", cooldown]
   })
   const gateArgs = [served.length, limits.length / 6, ...limits]
+  const declared = served.flatMap((group) => {
+    const all = options.gates?.get(parseGroup(group).task)
+    return [group, all === undefined ? "" : JSON.stringify([all.concurrency, all.rateLimit, all.cooldown])]
+  })
+  const [meta] = keys.base
+  let after = ""
+  do {
+    after = String(
+      yield* connection.call("attach", scripts.limit, [meta!, keys.held, keys.looks], [after, ...declared])
+    )
+  } while (after !== "")
 
-  const call = (
+  const call = Effect.fnUntraced(function*(
     settle: Settle,
     capacity: number,
+    between: number,
     request: Pick<DocketStore.TurnRequest, "lanes" | "except">
-  ) => {
-    const further = Array.from(settle.groups).filter((group) => !servedGroups.has(group))
-    const groups = further.length === 0 ? served : [...served, ...further]
-    const isUnlimited = further.length === 0 && request.lanes === undefined && request.except === undefined
-    return Effect.map(
-      connection.call(
+  ): Effect.fn.Return<Reply, DocketError.DocketError> {
+    while (true) {
+      const further = Array.from(settle.groups).filter((group) => !servedGroups.has(group))
+      const isPlain = further.length === 0 && settle.flows.size === 0
+      const named = { groups: [...served, ...further], flows: Array.from(settle.flows) }
+      const isUnlimited = further.length === 0 && request.lanes === undefined && request.except === undefined
+      const reply = yield* connection.call(
         "turn",
         scripts.turn,
-        [...further.length === 0 ? servedKeys : keysOf(keys, groups), ...settle.keys.map(keys.done)],
+        [...isPlain ? servedKeys : keysOf(keys, named), ...settle.keys.map(keys.done)],
         [
-          ...prefixOf(keys, groups),
+          ...prefixOf(keys, named),
           options.worker,
           options.lease,
           capacity,
+          between,
           doneAt,
-          ...isUnlimited ? unlimited : groupArgs(groups, request),
+          ...isUnlimited ? unlimited : groupArgs(named.groups, request),
           ...gateArgs,
+          settle.wary ? "1" : "0",
           ...settle.args
         ]
-      ),
-      (reply) => readReply(reply as ReadonlyArray<Buffer>, held) // what the script replies
+      )
+      const more = settle.wary ? readMore(reply) : undefined
+      if (more === undefined) return readReply(reply as ReadonlyArray<Buffer>, holding) // what the script replies
+      for (const group of more.groups) settle.groups.add(group)
+      for (const flow of more.flows) settle.flows.add(flow)
+    }
+  })
+
+  // a script removes a bounded number of what it forgets; nothing looks at the rest any more
+  const sweep = (garbage: Reply["garbage"]) =>
+    Effect.forEach(
+      garbage,
+      ([flow, gather, places]) =>
+        connection.use("sweep", (client) =>
+          Promise.all(Array.from({ length: Math.ceil(places / batch) }, (_, page) =>
+            client.hdel(
+              keys.flow(flow),
+              ...Array.from({ length: Math.min(batch, places - page * batch) }, (_, n) =>
+                `${gather}/${page * batch + n}`)
+            )))),
+      { discard: true }
     )
-  }
 
   const turn = Effect.fnUntraced(
     function*(request: DocketStore.TurnRequest): Effect.fn.Return<DocketStore.TurnReply, DocketError.DocketError> {
       idle = false
+      idleBetween = false
       owing = false
-      const settle = settleOf(request.settle, (token) => held.get(token) ?? served[0]!)
-      let reply = yield* call(settle, request.capacity, request)
+      const { between = 0, capacity } = request
+      const settle = settleOf(keys, request.settle, holding, served[0]!)
+      const claims: Array<DocketStore.Claim> = []
+      let ofFlows = 0
+      const elsewhere = new Set<string>()
+      const ask = Effect.fnUntraced(function*(settle: Settle, claimsToo: boolean) {
+        const [runs, flows] = claimsToo ? [capacity - claims.length + ofFlows, between - ofFlows] : [0, 0]
+        const reply = yield* call(settle, Math.max(0, runs), Math.max(0, flows), request)
+        for (const claim of reply.claims) {
+          claims.push(claim)
+          if (claim.thread?.between === true) ofFlows++
+        }
+        for (const group of reply.elsewhere) elsewhere.add(group)
+        if (reply.garbage.length > 0) yield* sweep(reply.garbage)
+        return reply
+      })
+      let reply = yield* ask(settle, true)
       const settled: Array<DocketStore.Settled> = []
       for (let i = 0; i < settle.order.length; i++) settled[settle.order[i]!] = answerOf[reply.answers[i]!]!
-      const claims = Array.from(reply.claims)
-      const elsewhere = new Set(reply.elsewhere)
       // those are to be settled at once, and make room for others
-      while (reply.verdicts.keys.length > 0) {
-        reply = yield* call(reply.verdicts, Math.max(0, request.capacity - claims.length), request)
-        claims.push(...reply.claims)
-        for (const group of reply.elsewhere) elsewhere.add(group)
+      while (reply.verdicts.keys.length > 0) reply = yield* ask(reply.verdicts, true)
+      // what others hold behind the same gates, or is to leave them, the script could not touch
+      for (let known = 0; elsewhere.size > known;) {
+        known = elsewhere.size
+        const { next, verdicts } = yield* ask(nothingToSettle(elsewhere), reply.late)
+        reply = {
+          ...reply,
+          verdicts,
+          late: false,
+          next: next === undefined ? reply.next : Math.min(next, reply.next ?? Infinity)
+        }
       }
-      if (elsewhere.size > 0) {
-        // what others hold behind the same gates, the script could not touch
-        const { next } = yield* call({ keys: [], args: [0], groups: elsewhere, order: [] }, 0, request)
-        if (next !== undefined) reply = { ...reply, next: Math.min(next, reply.next ?? Infinity) }
-      }
-      for (const { token } of request.settle) held.delete(token)
+      while (reply.verdicts.keys.length > 0) reply = yield* ask(reply.verdicts, false)
+      for (const { token } of request.settle) holding.delete(token)
       offset = reply.now - clock.currentTimeMillisUnsafe()
       nextAt = reply.next
-      idle = claims.length < Math.min(request.capacity, batch)
-      if (idle) hungry.openUnsafe()
-      else if (claims.length < request.capacity) options.onWake()
+      const runs = claims.length - ofFlows
+      idle = runs < Math.min(capacity, batch)
+      idleBetween = ofFlows < Math.min(between, batch)
+      if (idle || idleBetween) hungry.openUnsafe()
+      if (!idle && runs < capacity) options.onWake()
       earlier.openUnsafe()
       const tokens = cancelled
       cancelled = []
@@ -406,9 +610,10 @@ export const attach = Effect.fnUntraced(function*(
   // waits for a token while there are free slots
   const blocking = yield* connection.another("wake", (blockSeconds + 5) * 1000)
   yield* Effect.forkScoped(Effect.forever(Effect.suspend(() => {
-    if (!idle) return Effect.andThen(Effect.sync(() => hungry.closeUnsafe()), hungry.await)
+    const lists = [...idle ? stepWakes : [], ...idleBetween ? betweenWakes : []]
+    if (lists.length === 0) return Effect.andThen(Effect.sync(() => hungry.closeUnsafe()), hungry.await)
     waiting = true
-    return Effect.tryPromise(() => blocking.blpop(...wakes as [string, ...Array<string>], blockSeconds)).pipe(
+    return Effect.tryPromise(() => blocking.blpop(...lists as [string, ...Array<string>], blockSeconds)).pipe( // there is one
       Effect.onExit((exit) =>
         Effect.sync(() => {
           waiting = Exit.hasInterrupts(exit)
@@ -426,6 +631,7 @@ export const attach = Effect.fnUntraced(function*(
               return
             }
             idle = false
+            idleBetween = false
             owing = true
             options.onWake()
           }),
@@ -438,14 +644,14 @@ export const attach = Effect.fnUntraced(function*(
   return {
     turn,
     renew: (fences) => {
-      const groups = Array.from(new Set(fences.map(({ token }) => held.get(token) ?? served[0]!)))
+      const named = { groups: Array.from(new Set(fences.map(({ token }) => holding.groups.get(token) ?? served[0]!))) }
       return Effect.map(
         connection.call(
           "renew",
           scripts.renew,
-          [...keysOf(keys, groups), ...fences.map(({ key }) => keys.done(key))],
+          [...keysOf(keys, named), ...fences.map(({ key }) => keys.done(key))],
           [
-            ...prefixOf(keys, groups),
+            ...prefixOf(keys, named),
             options.lease,
             fences.length,
             ...fences.flatMap(({ generation, key, token }) => [key, generation, token])

@@ -142,7 +142,7 @@ export const agenda = ({ drain, test }: Kit): void => {
       const plan = yield* Agenda.plan(batch, { start: (yield* now) + hour, over: "1 hour" })
       yield* empty
       const report = yield* Agenda.resume(plan)
-      assert.deepStrictEqual(report, { scheduled: plan.slots, existing: [], struck: [] })
+      assert.deepStrictEqual(report, { scheduled: plan.slots, existing: [], struck: [], limited: [] })
       assert.deepStrictEqual((yield* Agenda.resume(plan)).existing, plan.slots)
       yield* holds(plan.slots)
     }).pipe(Effect.provide(All.client)))
@@ -292,7 +292,7 @@ export const agenda = ({ drain, test }: Kit): void => {
     }).pipe(Effect.provide(Layer.provideMerge(Work.toLayer(({ n }) => Effect.succeed(n)), layer)))
   })
 
-  test("an item within the cooldown of its task → known before anything is written, as a struck one", () =>
+  test("an item within the cooldown of its task → known before anything is written: limited, not struck", () =>
     Effect.gen(function*() {
       yield* Docket.add(Cool, { user: "ada" })
       yield* drain(TaskGroup.make(Cool))
@@ -302,7 +302,7 @@ export const agenda = ({ drain, test }: Kit): void => {
       assert.deepStrictEqual(rejected.map(({ reason, slot }) => [slot.index, reason._tag]), [[0, "Limited"]])
       yield* empty
       const report = yield* Agenda.scatter(batch, options)
-      assert.deepStrictEqual(report.struck.map(({ index }) => index), [0])
+      assert.deepStrictEqual([report.struck, report.limited.map(({ index }) => index)], [[], [0]])
       yield* holds(report.scheduled)
     }).pipe(Effect.provide(Layer.merge(Agenda.layer, live(Cool, () => Effect.void)))))
 
@@ -321,7 +321,7 @@ export const agenda = ({ drain, test }: Kit): void => {
       assert.isTrue(partial.failed.every(({ reason }) => reason._tag === "StoreUnavailable"))
       assert.deepStrictEqual(partial.rest.slots, plan.slots.slice(250))
       const report = yield* Agenda.resume(partial.rest)
-      assert.deepStrictEqual(report, { scheduled: partial.rest.slots, existing: [], struck: [] })
+      assert.deepStrictEqual(report, { scheduled: partial.rest.slots, existing: [], struck: [], limited: [] })
       yield* holds([...plan.slots.filter(({ index }) => index !== 7), {
         ...plan.slots[7]!,
         at: DateTime.makeUnsafe(start)

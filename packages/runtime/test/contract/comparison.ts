@@ -113,7 +113,11 @@ const explanation = (state: State, run: Run | undefined): ReadonlyArray<Docket.E
   if (run.state === "Running") return ["Running"]
   if (!isOpen(run)) return ["Finished"]
   if (isStruck(state, run)) return ["Struck"]
-  if (run.state === "Scheduled") return [run.failures === undefined ? "NotDue" : "Retrying"]
+  if (run.state === "Scheduled") {
+    const settling = state.settling.get(run.task)
+    if (settling?.key === run.key && settling.waits) return ["Limited"]
+    return [run.failures === undefined ? "NotDue" : "Retrying"]
+  }
   if (isPaused(state, run.task)) return ["Paused"]
   const idle = run.task === "c" ? "NoWorker" : "Waiting"
   return mayBeHeld(run) ? [idle, "Limited"] : [idle]

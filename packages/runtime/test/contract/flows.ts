@@ -384,6 +384,27 @@ export const flows = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
     }).pipe(Effect.provide(layer))
   })
 
+  test("scattered over a window, few at once → the window is not longer for that", () => {
+    const starts: Array<number> = []
+    const { layer } = tasks({
+      work: () =>
+        Execution.CurrentExecution.useSync(({ scheduledAt }) => {
+          starts.push(DateTime.toEpochMillis(scheduledAt))
+        })
+    })
+    const Spread = Flow.make(
+      "Spread",
+      Split.pipe(Flow.forEach(Work, { over: "500 millis", concurrency: 2 }), Flow.andThen(Sum))
+    )
+    return Effect.gen(function*() {
+      yield* run(Spread, { n: 6 })
+      const offsets = starts.map((at) => at - starts[0]!)
+      // in real time one that comes late is late
+      if (isLive) assert.strictEqual(offsets.length, 6)
+      else assert.deepStrictEqual(offsets, [0, 100, 200, 300, 400, 500])
+    }).pipe(Effect.provide(layer))
+  })
+
   test("branches → all of them by name; the first failure fails the flow, or is a value", () => {
     const { layer } = tasks({ other: boomAt(5) })
     const Strict = Flow.make("Strict", Work.pipe(Flow.all({ a: Work, b: Other })))

@@ -5,7 +5,7 @@ import { Docket, Execution, Perpetual, Task, TaskFailure, TaskGroup } from "@eff
 import { assert } from "@effect/vitest"
 import { DateTime, Effect, Layer, Random, Schema } from "effect"
 import type { Change, Claim, Settlement } from "../../src/DocketStore.ts"
-import { type Kit, live, longLease, shortLease, signal, start, stateOf, stored } from "./kit.ts"
+import { type Kit, live, longLease, now, shortLease, signal, start, stateOf, stored } from "./kit.ts"
 import { add, addition, attach, exit, failure, type SeamWorker } from "./seam.ts"
 
 class One extends Task.make("One", {
@@ -605,10 +605,7 @@ export const gates = ({ drain, pass, passing, test }: Kit): void => {
         yield* old.complete(yield* old.claimOne)
       }))
       const worker = yield* attach({ worker: "free" })
-      yield* worker.turn({ capacity: 4 })
-      const first = yield* passing(worker.next)
-      yield* worker.complete(first)
-      assert.deepStrictEqual([first.key, ...yield* finish(worker)], ["k1", "k2", "k3"])
+      assert.deepStrictEqual(yield* finish(worker), ["k1", "k2", "k3"])
     }))
 
   test("held by a rate, and nobody works → a worker that comes later goes on", () =>
@@ -719,8 +716,7 @@ export const gates = ({ drain, pass, passing, test }: Kit): void => {
         assert.isAtLeast(third.due - first.due, 100)
         assert.deepStrictEqual(yield* worker.claim(), [])
         assert.strictEqual((yield* store.counts)[0]!.scheduled, 1)
-        yield* worker.turn({ capacity: 1 })
-        const claim = yield* passing(worker.next)
+          const claim = yield* passing(worker.next)
         assert.deepInclude(claim, { key: "k1", payload })
         assert.isAtLeast(claim.startedAt, third.due)
         // it has begun: the next one is a run of its own
@@ -737,9 +733,10 @@ export const gates = ({ drain, pass, passing, test }: Kit): void => {
       for (const n of range(4)) {
         yield* pass(50)
         const next = yield* add(`next${n}`, settling(200, { max: 300 }))
-        assert.isAtMost(next.due, first.due + 100)
+        // on a machine that took so long that the maximum is over, it is due at once
+        assert.isAtMost(next.due, Math.max(first.due + 100, yield* now))
       }
-      const claim = yield* passing(Effect.andThen(worker.turn({ capacity: 1 }), worker.next))
+      const claim = yield* passing(worker.next)
       assert.strictEqual(claim.key, "k1")
       yield* worker.complete(claim)
     }))
@@ -752,7 +749,6 @@ export const gates = ({ drain, pass, passing, test }: Kit): void => {
       yield* add("k2", settling(100))
       assert.isTrue(yield* store.cancel("k1"))
       assert.strictEqual((yield* add("k3", settling(100))).disposition, "Added")
-      yield* worker.turn({ capacity: 1 })
       const claim = yield* passing(worker.next)
       assert.strictEqual(claim.key, "k3")
       yield* worker.complete(claim)

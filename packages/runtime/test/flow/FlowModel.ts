@@ -38,7 +38,12 @@ type End =
   | { readonly _tag: "Error"; readonly error: unknown; readonly at: number }
   /** Stopped, and everything in it has ended at this time. */
   | { readonly _tag: "Halted"; readonly by: object; readonly at: number }
-  | { readonly _tag: "Again"; readonly input: { readonly value: unknown } | undefined; readonly after: number; readonly at: number }
+  | {
+    readonly _tag: "Again"
+    readonly input: { readonly value: unknown } | undefined
+    readonly after: number
+    readonly at: number
+  }
 
 /** Something to undo. */
 interface Undo {
@@ -181,7 +186,13 @@ const evalTask = (thread: Thread, task: "Work" | "Flaky" | "Decide", value: Valu
   }
 }
 
-const evalPoll = (thread: Thread, step: Extract<Step, { _tag: "Poll" }>, from: unknown, at: number, halt: Halt): End => {
+const evalPoll = (
+  thread: Thread,
+  step: Extract<Step, { _tag: "Poll" }>,
+  from: unknown,
+  at: number,
+  halt: Halt
+): End => {
   const value = toValue(from, step.id)
   if (halt.at <= at) return { _tag: "Halted", by: halt.by, at }
   thread.log.bodies.push(bodyText(at, "Poll", value, 1))
@@ -311,14 +322,14 @@ const evalFan = (
   let over: number | undefined = failed === 0 ? at : undefined
   let good = 0
   while (over === undefined) {
-    let first = -1
-    for (let i = 0; i < ends.length; i++) {
-      if (!seen.has(i) && (first === -1 || ends[i]!.at < ends[first]!.at)) first = i
-    }
-    if (first === -1 || ends[first]!.at > limit.at) break
-    seen.add(first)
-    const { at: time, outcome } = ends[first]!
-    if (outcome._tag === "Done") good++
+    const time = Math.min(...ends.map(({ at }, i) => seen.has(i) ? Infinity : at))
+    if (time === Infinity || time > limit.at) break
+    // members that began together may have the same limit
+    ends.forEach(({ at, outcome }, i) => {
+      if (at !== time || seen.has(i)) return
+      seen.add(i)
+      if (outcome._tag === "Done") good++
+    })
     if (good >= succeeded || seen.size - good >= failed || seen.size === n) over = time
     // more begin when half of those that may run at once have ended
     else if (begins.length < n && seen.size >= begins.length - Math.floor(window / 2)) {
@@ -374,7 +385,15 @@ const evalBranches = (
   const n = branches.length
   const isStrict = _tag === "All"
   const members = branches.map((chain) => ({ chain, value, delay: 0 }))
-  const fan = { members, window: n, succeeded: n, failed: isStrict ? 1 : n, deadline: Infinity, cancelsRest: isStrict, isStrict }
+  const fan = {
+    members,
+    window: n,
+    succeeded: n,
+    failed: isStrict ? 1 : n,
+    deadline: Infinity,
+    cancelsRest: isStrict,
+    isStrict
+  }
   return evalFan(thread, fan, at, halt, (known) =>
     Object.fromEntries(known.map((outcome, i) => [
       `b ${i}`,
@@ -434,4 +453,10 @@ const evalForEach = (thread: Thread, step: ForEach, value: unknown, at: number, 
 
 /** What a flow that starts at this time is to do. */
 export const evaluate = (spec: Spec, bodies: Bodies, at: number): Ended =>
-  evalThread(bodies, spec.chain, { ...spec.input, id: spec.base }, at, spec.cancelAt === undefined ? Infinity : at + spec.cancelAt)
+  evalThread(
+    bodies,
+    spec.chain,
+    { ...spec.input, id: spec.base },
+    at,
+    spec.cancelAt === undefined ? Infinity : at + spec.cancelAt
+  )

@@ -42,7 +42,9 @@ export const plain = (value: unknown): unknown => {
     names.flatMap((name) => {
       const part: unknown = Reflect.get(value, name)
       // a key says where, and errors of JavaScript say more than they were given
-      return part === undefined || ["key", "message", "stack", "cause", "name"].includes(name) ? [] : [[name, plain(part)]]
+      return part === undefined || ["key", "message", "stack", "cause", "name"].includes(name)
+        ? []
+        : [[name, plain(part)]]
     })
   )
 }
@@ -154,7 +156,9 @@ export class Poll extends Task.make("Poll", {
 export class Tasks extends TaskGroup.make(Work, Flaky, Decide, Poll) {}
 
 /** What a worker does after defects. */
-export const defectRetryPolicy = Schedule.spaced(retries.defect.after).pipe(Schedule.upTo({ times: retries.defect.times }))
+export const defectRetryPolicy = Schedule.spaced(retries.defect.after).pipe(
+  Schedule.upTo({ times: retries.defect.times })
+)
 
 /** The handlers; `note` hears of each body that begins, with the key of its flow. */
 export const handlers = (
@@ -163,8 +167,10 @@ export const handlers = (
 ) => {
   const polled = new Map<string, number>()
   const begin = (task: string, value: Value) =>
-    Effect.flatMap(Execution.CurrentExecution, ({ attempt, flow }) =>
-      Effect.as(note(Option.getOrThrow(flow).key, task, value, attempt), attempt))
+    Effect.flatMap(
+      Execution.CurrentExecution,
+      ({ attempt, flow }) => Effect.as(note(Option.getOrThrow(flow).key, task, value, attempt), attempt)
+    )
   const body = Effect.fnUntraced(function*(task: TaskName, value: Value) {
     const bodies = bodiesOf(value.id)
     const attempt = yield* begin(task, value)
@@ -182,9 +188,10 @@ export const handlers = (
     }
   })
   return Tasks.toLayer({
-    Work: (value) => body("Work", value) as Effect.Effect<Value, Boom | Bang, Execution.CurrentExecution>,
-    Flaky: (value) => body("Flaky", value) as Effect.Effect<Value, Boom | Bang, Execution.CurrentExecution>,
-    Decide: (value) => body("Decide", value) as Effect.Effect<Even | Odd, never, Execution.CurrentExecution>,
+    Work: (value) => body("Work", value),
+    Flaky: (value) => body("Flaky", value),
+    // it has no declared errors: `fateOf`
+    Decide: (value) => Effect.map(Effect.orDie(body("Decide", value)), (made) => made as Even | Odd),
     Poll: Effect.fnUntraced(function*({ times, ...value }) {
       const { key } = yield* Execution.CurrentExecution
       const duration = durationOf(bodiesOf(value.id), value, 1)
@@ -259,8 +266,8 @@ const next = (self: Flow.Flow<unknown, unknown>, step: Step): unknown => {
       const options = { policy, deadline, over, jitter, concurrency, onRelease }
       const chain = asStep(chainOf(step.chain))
       return step.computed
-        ? Flow.forEach(self, chain, { ...options, items } as never)
-        : Flow.forEach(Flow.map(self, items), chain, options as never)
+        ? Flow.forEach(self as never, chain, { ...options, items } as never)
+        : Flow.forEach(Flow.map(self, items) as never, chain, options as never)
     }
     case "Catch": {
       const [first] = step.handlers
@@ -291,18 +298,35 @@ const next = (self: Flow.Flow<unknown, unknown>, step: Step): unknown => {
       )
     }
     case "Poll": {
-      const poll = Flow.mapInput(Flow.task(Poll), (value: unknown) => ({ ...toValue(value, step.id), times: step.times }))
+      const poll = Flow.mapInput(
+        Flow.task(Poll),
+        (value: unknown) => ({ ...toValue(value, step.id), times: step.times })
+      )
       return Flow.match(
         Flow.andThen(self, poll) as never,
-        { More: Flow.again({ after: waitOf({ ...step.wait, computed: false }, undefined) }), Stop: Flow.input(Schema.Struct(fields)) } as never
+        {
+          More: Flow.again({ after: waitOf({ ...step.wait, computed: false }, undefined) }),
+          Stop: Flow.input(Schema.Struct(fields))
+        } as never
       )
     }
   }
 }
 
 const chainOf = (chain: Chain): AnyFlow =>
-  asFlow(chain.steps.reduce<Flow.Flow<unknown, unknown>>((self, step) => next(self, step) as never, asStep(start(chain.start)) as never))
+  asFlow(
+    chain.steps.reduce<Flow.Flow<unknown, unknown>>(
+      (self, step) => next(self, step) as never,
+      asStep(start(chain.start)) as never
+    )
+  )
 
 /** The flow. */
 export const flowOf = (spec: Spec) =>
-  Flow.make(spec.name, asStep(chainOf(spec.chain)) as never) as unknown as Flow.Named<string, Value, unknown, unknown, "Work" | "Flaky" | "Decide" | "Poll">
+  Flow.make(spec.name, asStep(chainOf(spec.chain)) as never) as unknown as Flow.Named<
+    string,
+    Value,
+    unknown,
+    unknown,
+    "Work" | "Flaky" | "Decide" | "Poll"
+  >

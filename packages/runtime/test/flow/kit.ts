@@ -43,7 +43,11 @@ export const left = Effect.gen(function*() {
 })
 
 /** What the bodies of a flow do. */
-export const bodiesOf = ({ bad, chain, instant }: Spec): Bodies => ({ bad, instant, undoing: new Set(undoingIn(chain)) })
+export const bodiesOf = ({ bad, chain, instant }: Spec): Bodies => ({
+  bad,
+  instant,
+  undoing: new Set(undoingIn(chain))
+})
 
 /** What is seen of a flow from outside. */
 export interface Seen {
@@ -102,7 +106,8 @@ const running = (specs: ReadonlyArray<Spec>, bodies: Map<string, Array<string>>)
     const report = isDone ? yield* Fiber.join(worker) : "the worker waits for ever"
     if (!isDone) yield* Fiber.interrupt(worker)
     const ends = yield* Effect.forEach(started, (fiber) =>
-      Effect.flatMap(settle, () => fiber.pollUnsafe() === undefined ? Effect.succeed("never") : Fiber.join(fiber)))
+      Effect.flatMap(settle, () =>
+        fiber.pollUnsafe() === undefined ? Effect.succeed("never") : Fiber.join(fiber)))
     return {
       flows: specs.map(({ name }, i): Seen => ({ end: ends[i]!, bodies: (bodies.get(name) ?? []).toSorted() })),
       report,

@@ -119,6 +119,8 @@ interface Place {
   readonly member: boolean
   /** A task comes before it. */
   readonly begun: boolean
+  /** Several of it begin at once: a limit would end all of them at once. */
+  readonly alike: boolean
 }
 
 class Choices {
@@ -184,8 +186,8 @@ class Choices {
     const start = this.start(place)
     const steps: Array<Step> = []
     let begun = place.begun || start._tag !== "Input"
-    const most = place.depth >= 3 ? 5 : place.depth >= 1 ? 3 : 1
-    for (let n = this.one(most + 1); n > 0 && !this.isOver; n--) {
+    const most = place.depth >= 4 ? 8 : place.depth >= 1 ? 4 : 1
+    for (let n = Math.max(this.one(most + 1), this.one(most + 1)); n > 0 && !this.isOver; n--) {
       const step = this.step({ ...place, depth: place.depth - 1, begun })
       steps.push(step)
       if (step._tag === "Then" || step._tag === "Poll") begun = true
@@ -196,11 +198,22 @@ class Choices {
   step(place: Place): Step {
     const { id } = this
     // who is in a chain of its own may be given back to its parent, and then nothing runs again with it
-    const inside: Place = { ...place, member: false }
-    const member: Place = { ...place, member: true, again: false, begun: true }
+    const inside: Place = { ...place, member: false, alike: false }
+    const member: Place = { ...inside, member: true, again: false, begun: true }
     const kinds: Array<Step["_tag"]> = ["Then", "Map", "Sleep", "Deadline"]
     if (place.depth > 0) {
-      kinds.push("Then", "Match", "When", "Catch", "Catch", "Compensate", "Compensate", "Outcomes", "ForEach", "ForEach")
+      kinds.push(
+        "Then",
+        "Match",
+        "When",
+        "Catch",
+        "Catch",
+        "Compensate",
+        "Compensate",
+        "Outcomes",
+        "ForEach",
+        "ForEach"
+      )
       if (!this.instant) kinds.push("All", "All", "ForEach")
     }
     if (place.again) kinds.push("Rounds", "Poll")
@@ -246,7 +259,7 @@ class Choices {
       case "Deadline":
         return {
           _tag: kind,
-          limit: this.one(3) === 0 ? long + id : timeOf("limit", id) * (1 + this.one(3))
+          limit: this.one(3) === 0 || place.alike ? long + id : timeOf("limit", id) * (1 + this.one(3))
         }
       case "Rounds":
         return { _tag: kind, wait: this.wait() }
@@ -272,7 +285,7 @@ class Choices {
     return {
       _tag: "ForEach",
       id,
-      chain: this.chain(member),
+      chain: this.chain({ ...member, alike: true }),
       count,
       policy,
       over,
@@ -325,7 +338,7 @@ export const specsOf = (lists: ReadonlyArray<ReadonlyArray<number>>): ReadonlyAr
     const bad = choices.of([0, 10, 25, 40, 60])
     const cancels = !instant && choices.one(5) === 4
     const input = { n: choices.one(1000), r: choices.one(3) }
-    const chain = choices.chain({ depth: 3, again: true, member: false, begun: false })
+    const chain = choices.chain({ depth: 4, again: true, member: false, begun: false, alike: false })
     // a flow without tasks cannot be started
     const start = { _tag: "Task", id: choices.id, task: "Work", raw: true } as const
     return {

@@ -25,7 +25,7 @@ class Scheduled extends Task.make("Scheduled", {
   error: Again,
   retry: Schedule.exponential("100 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 3 }))
 }) {}
-class Slow extends Task.make("Slow", { payload: N, key: ({ n }) => `slow-${n}` }) {}
+class Slow extends Task.make("Slow", { payload: N, key: ({ n }) => `slow-${n}`, lane: "slow" }) {}
 class Dying extends Task.make("Dying", {
   payload: N,
   defectRetryPolicy: Schedule.spaced("400 millis").pipe(Schedule.upTo({ times: 2 }))
@@ -72,7 +72,9 @@ class DroppedTick extends Task.make("DroppedTick", {
   rateLimit: { limit: 1, window: "3 seconds", excess: "drop" },
   perpetual: { every: "1 second" }
 }) {}
-class Cooled extends Task.make("Cooled", { payload: N, cooldown: { for: "2 seconds", key: ({ n }) => String(n % 2) } }) {}
+class Cooled
+  extends Task.make("Cooled", { payload: N, cooldown: { for: "2 seconds", key: ({ n }) => String(n % 2) } })
+{}
 class Settling extends Task.make("Settling", {
   payload: N,
   debounce: { for: "500 millis", max: "2 seconds", key: ({ n }) => String(n % 2) }
@@ -169,11 +171,15 @@ const handlers = Standard.toLayer({
   First: () => takes(0, 500)
 })
 
-const produce = Effect.gen(function*() {
-  const n = yield* chance([0, 1, 2, 3])
+const arguments_ = Effect.gen(function*() {
   const after = yield* chance([0, 0, 0, 1, 100, 2000, 20_000])
-  const options = { after }
-  const what = yield* chance([
+  return { n: yield* chance([0, 1, 2, 3]), options: { after } }
+})
+
+/** Adds something that ends by itself. */
+const produceOne = Effect.gen(function*() {
+  const { n, options } = yield* arguments_
+  yield* yield* chance([
     Docket.add(Plain, { n }, options),
     Docket.add(Plain, { n }, { onExisting: "replace" }),
     Docket.addAll([[Plain, { n }, options], [Unnamed, { n }], [Slow, { n }]]),
@@ -189,27 +195,49 @@ const produce = Effect.gen(function*() {
     Docket.add(Stubborn, { n }, options),
     Docket.add(Reporting, { n }, options),
     Docket.add(Adding, { n }, options),
-    Docket.add(Failed, undefined, options),
-    Docket.add(Queued, { n: n % 2 }, options),
-    Docket.add(Beside, undefined, options),
-    Docket.add(All, undefined, options),
-    Docket.add(Cron, undefined, options),
-    Docket.add(Ending, { n: n % 2 }, options),
     Docket.addAll([[Narrow, { n }], [Narrow, { n }], [Narrow, { n }, options]]),
     Docket.addAll([[One, { n }], [Other, { n }], [One, { n }], [Other, { n }]]),
     Docket.addAll([[Rated, { n }], [Rated, { n }], [Rated, { n }, options]]),
     Docket.addAll([[Dropped, { n }], [Dropped, { n }], [Dropped, { n }, options]]),
-    Docket.add(DroppedTick, undefined, options),
     Docket.addAll([[Cooled, { n }, options], [Cooled, { n }]]),
     Docket.addAll([[Cooled, { n }], [Cooled, { n: n + 2 }]]),
     Docket.addAll([[Settling, { n }, options], [Settling, { n: n + 2 }]]),
     Docket.addAll([[Settling, { n }], [Settling, { n: n + 1 }]]),
     Docket.add(First, { n }, options)
   ])
-  yield* what
 })
 
-/** What is simulated. */
-export const workload: Effect.Effect<Simulation.Workload> = Effect.sync(() =>
-  Simulation.workload({ group: Standard, handlers, produce })
+/** Adds something that goes on for ever. */
+const producePerpetual = Effect.gen(function*() {
+  const { n, options } = yield* arguments_
+  yield* yield* chance([
+    Docket.add(Failed, undefined, options),
+    Docket.add(Queued, { n: n % 2 }, options),
+    Docket.add(Beside, undefined, options),
+    Docket.add(All, undefined, options),
+    Docket.add(Cron, undefined, options),
+    Docket.add(Ending, { n: n % 2 }, options),
+    Docket.add(DroppedTick, undefined, options)
+  ])
+})
+
+/** Everything. */
+export const standard: Effect.Effect<Simulation.Workload> = Effect.sync(() =>
+  Simulation.workload({
+    group: Standard,
+    handlers,
+    produce: Effect.gen(function*() {
+      if (yield* chance([true, false, false, false])) yield* producePerpetual
+      else yield* produceOne
+    })
+  })
+)
+
+/** Nothing that goes on for ever: a worker that nobody wakes has nothing else to wake it. */
+export const finite: Effect.Effect<Simulation.Workload> = Effect.sync(() =>
+  Simulation.workload({
+    group: Standard.omit("Tick", "Failed", "Queued", "Beside", "All", "Cron", "Ending", "DroppedTick"),
+    handlers,
+    produce: produceOne
+  })
 )

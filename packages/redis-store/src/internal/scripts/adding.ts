@@ -130,11 +130,14 @@ local function adder()
         joins.payload, joins.gates = payload, gates
         if row.trace ~= '' or hasNote(joins) then setNote(joins, other, '', '', row.trace) end
       end
-      gate().settles(joins.gates, other, since)
+      gate().settles(joins.gates, other, since, math.min(now + kind.wait, since + kind.most) > asked)
       if stays then
         put(other, joins)
       elseif joins.state == SCHEDULED then
-        place(joins, other, math.max(asked, math.min(now + kind.wait, since + kind.most)), true)
+        -- what is due stays so, though nobody has come for it
+        local at = joins.due
+        if at > now then at = math.max(asked, math.min(now + kind.wait, since + kind.most)) end
+        place(joins, other, at, true)
       else
         ready(joins, other, true)
       end
@@ -150,7 +153,7 @@ local function adder()
       generation = seq, arrival = 0, due = due, token = 0, settled = 0, started = 0, keepS = kind.keepS, keepF = kind.keepF, gid = kind.gid, worker = '', payload = payload }
     if part then flowing.begins(r, key, part, outcome) end
     if row.trace ~= '' or (known and hasNote(known)) then setNote(r, key, '', '', row.trace) end
-    if kind.debounce ~= '' and row.redrive == '' then gate().settles(gates, key, now) end
+    if kind.debounce ~= '' and row.redrive == '' then gate().settles(gates, key, now, due > asked) end
     if known then publish(r.gid, key, r.generation, 'Replaced', due) end
     place(r, key, due, not known)
     answer(known and REPLACED or ADDED, 1, r.generation, due)

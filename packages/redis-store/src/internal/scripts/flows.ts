@@ -372,7 +372,8 @@ function flow()
   end
   function m.cleared(r, key)
     local t = m.left(r, key)
-    if t[PARENT] ~= '' then report(row(t[PARENT]), 'G', '') end
+    local parent = t[PARENT] ~= '' and row(t[PARENT])
+    if parent and named[parent[1]] then report(parent, 'G', '') end
   end
 
   -- The part of a flow that is added, and the gather that it reports to.
@@ -417,6 +418,13 @@ function flow()
     if not p or not p.thread or str(p.generation) ~= parent[2] then return end
     want(named, parent[1])
     if p.state == GATHERING then want(groups, p.gid) end
+  end
+  function m.wantsCleared(r, key, want)
+    if m.owns(r) then want(named, key) end
+    local parent = textAt(r.thread, PARENT)
+    parent = parent ~= '' and row(parent)
+    local p = parent and get(parent[1])
+    if p and p.thread and p.state == RUNNING and str(p.generation) == parent[2] then want(named, parent[1]) end
   end
   function m.owns(r) return r.thread and textAt(r.thread, OWNS) == '1' end
 

@@ -22,6 +22,45 @@
  */
 import { most } from "./bounds.ts"
 
+/**
+ * Takes down the limits of groups as a worker that was attached declares them, and has somebody look at what is held where
+ * they have changed: nothing need happen there.
+ *
+ * KEYS: meta, held, looks. ARGV: what the members of `held` begin with to go on after (or nothing); then group and limits of
+ * each. Reply: what to go on after, or nothing.
+ */
+export const limit = `
+local changed, any = {}, false
+for i = 2, #ARGV, 2 do
+  local field = 'limits:' .. ARGV[i]
+  local before = redis.call('HGET', KEYS[1], field)
+  -- the first page takes them down, the others are asked because they have changed
+  if ARGV[1] ~= '' or (before or '') ~= ARGV[i + 1] then
+    changed[ARGV[i]] = true
+    any = any or before or ARGV[1] ~= ''
+    redis.call('HSET', KEYS[1], field, ARGV[i + 1])
+  end
+end
+if not any then return '' end
+local time = redis.call('TIME')
+local now = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
+local after = ARGV[1]
+for _ = 1, ${most} do
+  local from = after == '' and '-' or '(' .. after .. '\\255'
+  local member = redis.call('ZRANGE', KEYS[2], from, '+', 'BYLEX', 'LIMIT', 0, 1)[1]
+  if not member then return '' end
+  -- the letter of the gate, the length of its text, its text, its group
+  local colon = string.find(member, ':', 1, true)
+  local stop = colon + tonumber(string.sub(member, 2, colon - 1))
+  local newline = string.find(member, '\\n', stop + 2, true)
+  if changed[string.sub(member, stop + 2, newline - 1)] then
+    redis.call('ZADD', KEYS[3], now, string.sub(member, 1, newline - 1))
+  end
+  after = string.sub(member, 1, newline)
+end
+return after
+`
+
 export const gates = `
 local gating
 local function gate()
@@ -184,16 +223,17 @@ local function gate()
       settling[id] = value
     end
     if not value then return nil end
-    local colon = string.find(value, ':', 1, true)
+    local colon = string.find(value, '[:!]')
     return sub(value, colon + 1), tonumber(sub(value, 1, colon - 1))
   end
   function m.pending(text)
     local id = split(text).d
     if id then return pendingOf(id) end
   end
-  function m.settles(text, key, at)
+  -- Whether it would be due if it were not debounced is what stands between.
+  function m.settles(text, key, at, waits)
     local id = split(text).d
-    settling[id] = str(at) .. ':' .. key
+    settling[id] = str(at) .. (waits and '!' or ':') .. key
     settled[id] = true
   end
   -- A run has begun or is gone: the next addition is one of its own.
@@ -214,17 +254,27 @@ local function gate()
     looks[field .. '\\n' .. r.gid] = tonumber(redis.call('ZSCORE', groups[r.gid].lease, key) or now)
     add(id, 1)
   end
-  -- The slot of a claim whose run has been replaced is free.
-  function m.free(token)
+  -- Its field, its group and the gate whose slot it has, if it has one.
+  local function replacedBy(token)
     local field = 'g' .. str(token)
     local value = settling[field]
     if value == nil then value = redis.call('HGET', GATES, field) end
-    if not value then return end
+    if not value then return field end
     local newline = string.find(value, '\\n', 1, true)
-    local id = sub(value, newline + 1)
+    return field, sub(value, 1, newline - 1), sub(value, newline + 1)
+  end
+  -- Its lease is extended: its body still runs.
+  function m.extend(token, till)
+    local field, gid = replacedBy(token)
+    if gid then looks[field .. '\\n' .. gid] = till end
+  end
+  -- The slot of a claim whose run has been replaced is free.
+  function m.free(token)
+    local field, gid, id = replacedBy(token)
+    if not gid then return end
     settling[field] = false
     settled[field] = true
-    looks[field .. '\\n' .. sub(value, 1, newline - 1)] = false
+    looks[field .. '\\n' .. gid] = false
     add(id, -1)
     touch(id, 1)
   end
@@ -382,9 +432,12 @@ local function gate()
       end
     end
     if #mine > 0 then redis.call('ZREM', LOOKS, unpack(mine)) end
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', ENDS, '-inf', now, 'LIMIT', 0, 20)) do
-      if forget(id, '(' .. id .. '\\255', ${most}) < ${most} then redis.call('ZREM', ENDS, id) end
+    -- as many as one turn can begin: they do not pile up
+    local over = {}
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', ENDS, '-inf', now, 'LIMIT', 0, ${most})) do
+      if sub(id, 1, 1) ~= 'r' or forget(id, '(' .. id .. '\\255', ${most}) < ${most} then over[#over + 1] = id end
     end
+    if #over > 0 then redis.call('ZREM', ENDS, unpack(over)) end
   end
 
   function m.flush()

@@ -167,7 +167,7 @@ local function cancelling(r) return r.flags % 2 == 1 end
 -- The index entry of a run: what orders it among equals, then its key.
 local function entry(n, key) return pack('>d', n) .. key end
 
-local ready, many, settle, flow
+local ready, many, settle, flow, flowing
 ${gates}
 -- Takes a run out of the index of its state. In the list of ready runs its entry stays, and is skipped by its arrival.
 local function take(r, key)
@@ -289,7 +289,8 @@ local function flush()
     -- what is left in an index of none are entries of runs that have been cancelled or replaced
     if g.s ~= 0 and redis.call('HINCRBY', COUNTS, g.id .. ':s', g.s) == 0 then redis.call('DEL', g.due) end
     if g.r ~= 0 and redis.call('HINCRBY', COUNTS, g.id .. ':r', g.r) == 0 then redis.call('DEL', g.ready, g.prio) end
-    if g.h + g.w ~= 0 then redis.call('HINCRBY', COUNTS, g.id .. ':h', g.h + g.w); held = held + g.h end
+    if g.h + g.w ~= 0 then redis.call('HINCRBY', COUNTS, g.id .. ':h', g.h + g.w) end
+    held = held + g.h
     if g.x ~= 0 and redis.call('HINCRBY', COUNTS, g.id .. ':x', g.x) == 0 then redis.call('DEL', g.lease) end
   end
   if held ~= 0 then redis.call('HINCRBY', META, 'held', held) end
@@ -327,7 +328,6 @@ function settle(r, key, done, state, tag, text, author)
   if part then flowing.ended(r, key, part, keep, tag ~= EXIT and 'C' or state == COMPLETED and 'D' or 'F', text) end
 end
 
-local flowing
 ${flows}`
 
 /** What finds the strike that stops a payload: `struck(task, payload)`, or nothing where there are no strikes. */

@@ -6,15 +6,21 @@ import { prelude, strikes } from "./prelude.ts"
 /**
  * Cancels a run.
  *
- * KEYS: the prelude's, the group of the run, `done:<key>`. ARGV: the prelude's; key.
- * States: scheduled, ready → cancelled; running: asked to stop.
- * Reply: 1 cancelled or asked, 0 nothing to cancel, -1 it is in another group by now.
+ * KEYS: the prelude's, the group of the run and those that its flow concerns, the flows, `done:<key>`. ARGV: the prelude's;
+ * key.
+ * States: scheduled, ready, held → cancelled, or of a flow ready; running: asked to stop.
+ * Reply: 1 cancelled or asked, or it is ending already, 0 nothing to cancel; or `more` and what was not named.
  */
 export const cancel = `${prelude}
 local key = arg()
 local r = get(key)
 if not r then return 0 end
-if not groups[r.gid] then return -1 end
+local more, want = wanting()
+want(groups, r.gid)
+if r.thread then flow().wants(r, key, want) end
+if #more > 1 then return more end
+local onCancel = r.thread and flowing.onCancel(r)
+if onCancel == 'ignore' then return 1 end
 if r.state == RUNNING then
   if not cancelling(r) then
     r.flags = r.flags + 1
@@ -24,9 +30,13 @@ if r.state == RUNNING then
   redis.call('PUBLISH', CANCELS, str(r.token))
   return 1
 end
-settle(r, key, KEYS[extra + 1], CANCELLED, NONE, '')
+if onCancel == 'interpret' then
+  flowing.abort(r, key)
+else
+  settle(r, key, KEYS[extra + 1], CANCELLED, NONE, '')
+end
 flush()
-if gating then wake(order[1]) end
+for i = 1, #order do wake(order[i]) end
 return 1
 `
 
@@ -57,8 +67,10 @@ for i = 1, n do
   local r = cache[key] and decode(cache[key])
   if not r then
     answers[i] = isCurrent(KEYS[extra + i], generation) and 'L' or 'R'
+    if answers[i] == 'R' then gate().extend(held, now + lease) end
   elseif r.generation > generation then
     answers[i] = 'R'
+    gate().extend(held, now + lease)
   elseif r.generation ~= generation or r.state ~= RUNNING or r.token ~= held then
     answers[i] = 'L'
   else
@@ -92,9 +104,9 @@ return 1
 /**
  * Removes pending runs of a group, a batch of them.
  *
- * KEYS: the prelude's, the group. ARGV: the prelude's; most runs of each kind, and keys of held runs. States: scheduled, ready,
- * held → none.
- * Reply: whether there may be more; then key and generation of each that was removed.
+ * KEYS: the prelude's, the group, flows of those that are removed. ARGV: the prelude's; most runs of each kind, and keys of held
+ * runs. States: scheduled, ready, held → none.
+ * Reply: `more` and what was not named; or whether there may be more; then key and generation of each that was removed.
  */
 export const clear = `${prelude}
 local most = tonumber(arg())
@@ -112,15 +124,25 @@ end
 -- those that are held are named
 for i = at + 1, #ARGV do keys[#keys + 1] = ARGV[i] end
 load(keys)
+-- a flow that others report to is gone as well, unless it is running
+local more, want = wanting()
+for _, key in ipairs(keys) do
+  local r = cache[key] and decode(cache[key])
+  if r and r.thread and r.gid == g.id and r.state ~= RUNNING then flow().wantsCleared(r, key, want) end
+end
+if #more > 1 then return more end
 for _, key in ipairs(keys) do
   local r = cache[key] and decode(cache[key])
   if r and r.gid == g.id and r.state ~= RUNNING then
     if r.gates then gate().left(r.gates, r.state, r.gid, r.arrival, key) end
-    if r.state == READY then g.r = g.r - 1 elseif r.state == SCHEDULED then g.s = g.s - 1 end
+    if r.state == READY then g.r = g.r - 1
+    elseif r.state == SCHEDULED then g.s = g.s - 1
+    elseif r.state == GATHERING then g.w = g.w - 1 end
     if hasNote(r) then dropNote(key) end
     remove(key)
     removed[#removed + 1] = key
     removed[#removed + 1] = str(r.generation)
+    if r.thread then flowing.cleared(r, key) end
     publish(r.gid, key, r.generation, 'Finished', 'Gone', '')
   end
 end
@@ -144,6 +166,30 @@ for i = 1, #KEYS do
     if generation < tonumber(ARGV[i]) then redis.call('DEL', KEYS[i]) end
   end
 end
+`
+
+/**
+ * How members of a gather have ended.
+ *
+ * KEYS: runs, `done:<key>` and `flow:<key>` of the flow. ARGV: key, gather, first index, how many.
+ * Reply: per index a letter and a text, or nothing.
+ */
+export const members = `
+local run = redis.call('HGET', KEYS[1], ARGV[1])
+local generation, _
+if run then
+  _, _, _, _, _, _, _, _, _, _, generation = struct.unpack('>BBI4I4dddHddd', run)
+else
+  local done = redis.call('GET', KEYS[2])
+  if not done then return {} end
+  _, _, _, generation = struct.unpack('>BBdd', done)
+end
+local of = redis.call('HMGET', KEYS[3], 'of', 'g' .. ARGV[2])
+if of[1] ~= string.format('%d', generation) or not of[2] then return {} end
+local fields = {}
+local first = string.format('%d', struct.unpack('>d', of[2])) .. '/'
+for i = 1, tonumber(ARGV[4]) do fields[i] = first .. string.format('%d', tonumber(ARGV[3]) + i - 1) end
+return redis.call('HMGET', KEYS[3], unpack(fields))
 `
 
 /**

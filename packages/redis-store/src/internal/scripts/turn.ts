@@ -1,25 +1,33 @@
 /**
  * One turn of a worker: settles what has finished, promotes what is due, takes over what is abandoned, claims.
  *
- * KEYS: the prelude's, the groups that the worker serves and those of its settlements, then `done:<key>` for each settlement.
- * ARGV: the prelude's; worker, lease, capacity, where the key begins in `done:<key>`; per group: the lane's room (or -1 for no
- * limit of its own), its lane, its task, whether it may be claimed; number of groups that the worker serves, the first ones;
- * number of groups with limits, and per group: its number, how many may run at once (or nothing), how many may start in a
- * window (or nothing), the window, whether others are dropped, the cooldown (or nothing); number of plain completions, and
- * per completion: token, exit; then the other settlements: token, change, and what the change needs.
- * States: running → completed, failed, cancelled, skipped, scheduled, ready; scheduled, held → ready; ready → running, held.
- * Reply: now; next time to do something; a letter per settlement; remarks; then key and record of each claim.
+ * KEYS: the prelude's, the groups that the worker serves and those of its settlements, the flows of its settlements, then
+ * `done:<key>` for each settlement.
+ * ARGV: the prelude's; worker, lease, capacity, capacity for flows that are between two steps, where the key begins in
+ * `done:<key>`; per group: the lane's room (or -1 for no limit of its own), its lane, its task, whether it may be claimed;
+ * number of groups that the worker serves, the first ones; number of groups with limits, and per group: its number, how many
+ * may run at once (or nothing), how many may start in a window (or nothing), the window, whether others are dropped, the
+ * cooldown (or nothing); whether a settlement may need what was not named; number of plain completions, and per completion:
+ * token, exit; then the other settlements: token, change, and what the change needs.
+ * States: running → completed, failed, cancelled, skipped, scheduled, ready, held; scheduled, held → ready; ready → running,
+ * held; members that are added: none → scheduled, ready, held.
+ * Reply: `more` and what was not named, and nothing is written; or now; next time to do something; a letter per settlement;
+ * remarks; then key and record of each claim.
  *
  * A remark is three texts. The number of a claim, what its earlier attempts failed with, and its trace; the number, `Skipped`
- * and a row of the reason and the author (or nothing), or `Abandoned` and nothing: a claim that is to be settled at once, since that needs a key that was not
- * named; the number, `Dropped` and nothing: a claim that is not to run; or 0, `Elsewhere`, and a group that was not named and
- * has runs that a gate has room for again.
+ * and a row of the reason and the author (or nothing), or `Abandoned` and nothing: a claim that is to be settled at once,
+ * since that needs a key that was not named; the number, `Dropped` and nothing: a claim that is not to run; 0, `Elsewhere`,
+ * and a group that was not named and has runs that a gate has room for again; 0, `Late`, and a group that runs of flows are in
+ * or go to whose patience has ended (nothing is claimed then, it may be one of them); or 0, `Garbage`, and a row of a flow,
+ * a gather that it has forgotten, and how many places that had.
  */
+import { adding } from "./adding.ts"
 import { most as batch } from "./bounds.ts"
 import { prelude, strikes } from "./prelude.ts"
 
-export const turn = `${prelude}${strikes}
-local worker, lease, capacity, keyAt = arg(), tonumber(arg()), math.min(tonumber(arg()), ${batch}), tonumber(arg())
+export const turn = `${prelude}${strikes}${adding}
+local worker, lease, capacity, between, keyAt =
+  arg(), tonumber(arg()), math.min(tonumber(arg()), ${batch}), math.min(tonumber(arg()), ${batch}), tonumber(arg())
 local rooms = {}
 local counted = {}
 for i = 1, #order do
@@ -55,7 +63,7 @@ if n > 0 then load(keys) end
 
 -- Why a settlement with a token that is not current does nothing: it may have been applied, and its reply was lost.
 local function refusal(v, done, held)
-  if limited > 0 then gating.free(held) end
+  gate().free(held)
   if v then return decode(v).settled == held and 'D' or 'L' end
   local outcome = redis.call('GET', done)
   if not outcome then return 'L' end
@@ -81,11 +89,8 @@ local function finish(r, key, done, state, exit, successor)
   r.payload, r.gid = successor.payload, successor.gid
   if successor.gates ~= '' then
     r.gates = successor.gates
-    r.flags = r.flags % 4 + 4
   end
-  local due = tonumber(sub(successor.due, 3))
-  if sub(successor.due, 1, 2) == 'in' then due = now + due end
-  place(r, key, due, true)
+  place(r, key, dueOf(successor.due), true)
 end
 
 -- Puts a run back that is to run again.
@@ -103,11 +108,85 @@ local function again(r, key, change, after, exit, failures)
   if change == 'Snooze' then place(r, key, now + after, true) else ready(r, key, true, 'worker') end
 end
 
+local wary, plain = arg() == '1', tonumber(arg())
+local plainAt = at
+at = at + plain * 2
+
+-- Settlements that are not plain completions: what each needs.
+local function readChange()
+  local c = { held = tonumber(arg()), tag = arg() }
+  local tag = c.tag
+  if tag == 'Completed' or tag == 'Failed' then
+    c.exit = arg()
+    if arg() == '1' then c.successor = { due = arg(), payload = arg(), gid = arg(), gates = arg() } end
+  elseif tag == 'Retry' then
+    c.after, c.exit, c.failures = tonumber(arg()), arg(), arg()
+  elseif tag == 'Snooze' then
+    c.after = tonumber(arg())
+  elseif tag == 'Skipped' or tag == 'Dropped' or tag == 'Abandoned' then
+    c.reason = arg()
+    if tag == 'Skipped' then c.reason, c.author = textAt(c.reason, 1), textAt(c.reason, 2) end
+  elseif tag == 'HandOver' then
+    c.exit, c.expired = arg(), arg() == '1'
+  elseif tag == 'Continue' then
+    c.thread, c.forget, c.to = arg(), arg(), arg()
+    if c.to == 'Gather' then
+      c.gather = arg()
+    else
+      c.due = dueOf(arg())
+      if c.to == 'Step' then
+        c.gid, c.priority, c.payload, c.gates = arg(), tonumber(arg()), arg(), arg()
+        if c.gates == '' then c.gates = nil end
+      end
+    end
+    if arg() == '1' then
+      local members = readAdditions()
+      c.members = members
+      function members.add()
+        local adding, i = adder(), 0
+        for _, row in ipairs(members.rows) do
+          for _ = 1, row.n do
+            i = i + 1
+            adding.one(row, members.keys[i], ARGV[members.at + i * 2])
+          end
+        end
+      end
+    end
+  end
+  return c
+end
+
+-- what belongs to a flow may concern more than was named
+local changes
+if wary then
+  changes = {}
+  local more, want = wanting()
+  for i = 1, n do
+    local held
+    if i <= plain then
+      held = tonumber(ARGV[plainAt + i * 2 - 1])
+    else
+      changes[i] = readChange()
+      held = changes[i].held
+    end
+    local r = cache[keys[i]] and decode(cache[keys[i]])
+    if r and r.state == RUNNING and r.token == held then
+      want(groups, r.gid)
+      if r.thread then flow().wants(r, keys[i], want) end
+      local members = changes[i] and changes[i].members
+      if members then
+        load(members.keys)
+        wantFor(members, want)
+      end
+    end
+  end
+  if #more > 1 then return more end
+end
+
 -- what has completed, and nothing else: most of what there is
-local plain = tonumber(arg())
 for i = 1, plain do
-  local key, done, held, exit = keys[i], KEYS[extra + i], tonumber(ARGV[at + 1]), ARGV[at + 2]
-  at = at + 2
+  local key, done, held, exit = keys[i], KEYS[extra + i], tonumber(ARGV[plainAt + i * 2 - 1]), ARGV[plainAt + i * 2]
+  if flowing then flowing.sync(key) end
   local v = cache[key]
   local state, flags, attempt, lost, current, settled, started, wl, arrival, due, generation, priority, keepS, keepF, gl, p
   if v then
@@ -116,6 +195,11 @@ for i = 1, plain do
   end
   if state ~= RUNNING or current ~= held then
     answers[i] = refusal(v, done, held)
+  elseif flags >= 8 then
+    answers[i] = 'A'
+    local r = decode(v)
+    r.settled = held
+    settle(r, key, done, COMPLETED, EXIT, exit)
   else
     answers[i] = 'A'
     local gid = #order == 1 and order[1].id or sub(v, p, p + gl - 1)
@@ -136,19 +220,10 @@ for i = 1, plain do
 end
 
 for i = plain + 1, n do
-  local key, done, held, change = keys[i], KEYS[extra + i], tonumber(arg()), arg()
-  local exit, after, failures, reason, author, successor
-  if change == 'Completed' or change == 'Failed' then
-    exit = arg()
-    if arg() == '1' then successor = { due = arg(), payload = arg(), gid = arg(), gates = arg() } end
-  elseif change == 'Retry' then
-    after, exit, failures = tonumber(arg()), arg(), arg()
-  elseif change == 'Snooze' then
-    after = tonumber(arg())
-  elseif change == 'Skipped' or change == 'Dropped' or change == 'Abandoned' then
-    reason = arg()
-    if change == 'Skipped' then reason, author = textAt(reason, 1), textAt(reason, 2) end
-  end
+  local key, done = keys[i], KEYS[extra + i]
+  local c = changes and changes[i] or readChange()
+  local change, held = c.tag, c.held
+  if flowing then flowing.sync(key) end
   local v = cache[key]
   local r = v and decode(v)
   if not r or r.state ~= RUNNING or r.token ~= held then
@@ -161,20 +236,25 @@ for i = plain + 1, n do
     else
       r.settled = held
     end
-    if exit and not failures then
-      finish(r, key, done, change == 'Failed' and FAILED or COMPLETED, exit, successor)
+    if change == 'Completed' or change == 'Failed' then
+      finish(r, key, done, change == 'Failed' and FAILED or COMPLETED, c.exit, c.successor)
+    elseif change == 'Continue' or change == 'HandOver' then
+      flow().goOn(r, key, done, c)
     elseif change == 'Skipped' then
-      settle(r, key, done, SKIPPED, STRUCK, reason, author)
+      settle(r, key, done, SKIPPED, STRUCK, c.reason, c.author)
     elseif change == 'Dropped' then
-      settle(r, key, done, SKIPPED, LIMITED, reason)
-    elseif change == 'Cancelled' or cancelling(r) then
+      settle(r, key, done, SKIPPED, LIMITED, c.reason)
+    elseif change == 'Cancelled' or (cancelling(r) and not r.thread) then
       -- also one that was abandoned
       settle(r, key, done, CANCELLED, NONE, '')
+    elseif cancelling(r) then
+      flow().abort(r, key, done)
     else
-      again(r, key, change, after, exit, failures)
+      again(r, key, change, c.after, c.exit, c.failures)
     end
   end
 end
+if flowing then flowing.syncAll() end
 flushIndexes()
 
 -- what is due, in one order over all groups; the index of a group has it in that order
@@ -214,7 +294,7 @@ for _, key in ipairs(promoted) do
   local gid = #order == 1 and order[1].id or sub(v, p, p + gl - 1)
   local g = groups[gid]
   g.s = g.s - 1
-  if priority == 0 and not watched and flags < 4 then
+  if priority == 0 and not watched and flags % 8 < 4 then
     seq = seq + 1
     g.r = g.r + 1
     push(g, 'back', entry(seq, key))
@@ -234,7 +314,9 @@ for i = 1, #order do
     if #members > 0 then load(members) end
     for _, key in ipairs(members) do
       local r = cache[key] and decode(cache[key])
-      if r and r.state == RUNNING and r.gid == g.id then
+      if r and r.thread and r.state == RUNNING and r.gid == g.id and flow().abandoned(r, key) then
+        -- its interpreter gets it
+      elseif r and r.state == RUNNING and r.gid == g.id then
         -- one that somebody cancelled is claimed once more, to be settled: its outcome needs a key that was not named here
         take(r, key)
         r.lost, r.token, r.worker = r.lost + 1, 0, ''
@@ -246,6 +328,17 @@ for i = 1, #order do
     end
   end
 end
+if meta[4] then
+  local first = redis.call('ZRANGE', DEADLINES, 0, 0, 'WITHSCORES')[2]
+  if not first then
+    redis.call('HDEL', META, 'deadlines')
+    meta[4] = nil
+  elseif tonumber(first) <= now then
+    flow().expire()
+  end
+end
+-- one whose patience has ended may be among those that would be claimed
+if flowing and next(flowing.elsewhere) then capacity, between = 0, 0 end
 -- somebody may be held by a gate that the worker does not declare any more
 local looks = limited > 0 or tonumber(meta[3] or 0) > 0
 if looks then gate().look() end
@@ -263,18 +356,17 @@ if redis.call('EXISTS', PAUSES) == 1 then
   end
 end
 
--- Where ready runs are: the list of a group, and its sorted set of other priorities and of those given back.
+-- Where ready runs are: the list of a group, and its sorted set of other priorities and of those given back. Runs of flows
+-- that are between two steps have a capacity of their own.
 local sources = {}
-if capacity > 0 then
-  for i = 1, #order do
-    local g = order[i]
-    if g.open and not paused[g.id] and g.hadR + g.r > 0 then
-      sources[#sources + 1] = { g = g, i = 0, n = 0, passed = 0 }
-      if redis.call('EXISTS', g.prio) == 1 then sources[#sources + 1] = { g = g, i = 0, n = 0, passed = 0, gone = {} } end
-    end
+for i = 1, #order do
+  local g = order[i]
+  if g.open and not paused[g.id] and g.hadR + g.r > 0 and (g.lane == '' and between or capacity) > 0 then
+    sources[#sources + 1] = { g = g, i = 0, n = 0, passed = 0 }
+    if redis.call('EXISTS', g.prio) == 1 then sources[#sources + 1] = { g = g, i = 0, n = 0, passed = 0, gone = {} } end
   end
 end
-local page = 2 + math.ceil(capacity / math.max(1, #sources))
+local page = 2 + math.ceil(math.max(capacity, between) / math.max(1, #sources))
 local stale = 0
 
 local function pass(s)
@@ -310,62 +402,84 @@ end
 
 local claims, replies, remarks = 0, {}, {}
 local leaseEnd = str(now + lease)
-while claims < capacity do
-  local best
-  for i = 1, #sources do
-    local s = sources[i]
-    if not s.record then advance(s) end
-    if s.record and not (rooms[s.g.lane] and rooms[s.g.lane] <= 0) and
-      (not best or s.priority > best.priority or (s.priority == best.priority and s.arrival < best.arrival)) then
-      best = s
-    end
-  end
-  if not best then break end
+
+-- Claims the run of a source, or finds it held.
+local function claim(best)
   local g, key, v, flags = best.g, best.keys[best.i], best.record, best.flags
   pass(best)
   best.record = nil
-  local strike = struck and struck(g.task, decode(v).payload)
-  local verdict = flags >= 4 and gate().refuses(v, key, 87 + #g.id, g.id, strike or flags % 2 == 1, best.attempt + best.lost == 0,
-    best.arrival)
+  local isBetween = g.lane == ''
+  local strike = struck and not isBetween and struck(g.task, decode(v).payload)
+  local isStopped, step
+  if flags >= 8 and (strike or watched or flags % 8 >= 4) then
+    -- in a flow it is a failure of the step
+    v, isStopped, step = flow().claim(v, strike)
+    strike = nil
+  end
+  local isOnly = strike or isStopped or flags % 2 == 1
+  local verdict = flags % 8 >= 4 and
+    gate().refuses(v, key, 87 + #g.id, g.id, isOnly, best.attempt + best.lost == 0, best.arrival)
+  g.r = g.r - 1
   if verdict == 'held' then
-    g.r = g.r - 1
     stale = stale + 1
+    return false
+  end
+  claims = claims + 1
+  token = token + 1
+  g.x = g.x + 1
+  if rooms[g.lane] then rooms[g.lane] = rooms[g.lane] - 1 end
+  if strike then
+    remarks[#remarks + 1] = texts(claims, 'Skipped', texts(strike.reason, strike.author or ''))
+  elseif flags % 2 == 1 then
+    remarks[#remarks + 1] = texts(claims, 'Abandoned', '')
+  elseif verdict == 'dropped' then
+    remarks[#remarks + 1] = texts(claims, 'Dropped', '')
   else
-    claims = claims + 1
-    token = token + 1
-    g.r = g.r - 1
-    g.x = g.x + 1
-    if rooms[g.lane] then rooms[g.lane] = rooms[g.lane] - 1 end
-    if strike then
-      remarks[#remarks + 1] = texts(claims, 'Skipped', texts(strike.reason, strike.author or ''))
-    elseif flags % 2 == 1 then
-      remarks[#remarks + 1] = texts(claims, 'Abandoned', '')
-    elseif verdict == 'dropped' then
-      remarks[#remarks + 1] = texts(claims, 'Dropped', '')
-    else
-      if flags % 4 >= 2 then
-        local old = note(key)
-        remarks[#remarks + 1] = texts(claims, old[1], old[3])
-        if old[2] ~= '' then
-          local r = decode(v)
-          setNote(r, key, old[1], '', old[3])
-          flags = r.flags
-        end
-      end
-      if watched then
+    if flags % 4 >= 2 then
+      local old = note(key)
+      remarks[#remarks + 1] = texts(claims, old[1], old[3])
+      if old[2] ~= '' then
         local r = decode(v)
-        publish(g.id, key, r.generation, 'Started', r.attempt + 1, worker)
+        setNote(r, key, old[1], '', old[3])
+        flags = r.flags
       end
     end
-    v = pack(CLAIM, RUNNING, flags, best.attempt + 1, best.lost, token, best.settled, now, #worker) .. sub(v, 37) .. worker
-    cache[key] = v
-    dirty[key] = true
-    push(g, 'leases', leaseEnd)
-    push(g, 'leases', key)
-    replies[claims * 2 - 1] = key
-    replies[claims * 2] = v
+    if watched and not isBetween then
+      local r = decode(v)
+      publish(g.id, key, r.generation, 'Started', r.attempt + 1, worker)
+      if step and step ~= '' and r.attempt == 0 then publish(g.id, key, r.generation, 'Step', step, 'Started') end
+    end
+  end
+  v = pack(CLAIM, RUNNING, flags, best.attempt + 1, best.lost, token, best.settled, now, #worker) .. sub(v, 37) .. worker
+  cache[key] = v
+  dirty[key] = true
+  push(g, 'leases', leaseEnd)
+  push(g, 'leases', key)
+  replies[claims * 2 - 1] = key
+  replies[claims * 2] = v
+  return true
+end
+
+-- Claims at most so many, of flows that are between two steps or of the others: the earliest of the highest priority first.
+local function claimSome(most, ofFlows)
+  while most > 0 do
+    local best
+    for i = 1, #sources do
+      local s = sources[i]
+      if (s.g.lane == '') == ofFlows then
+        if not s.record then advance(s) end
+        if s.record and not (rooms[s.g.lane] and rooms[s.g.lane] <= 0) and
+          (not best or s.priority > best.priority or (s.priority == best.priority and s.arrival < best.arrival)) then
+          best = s
+        end
+      end
+    end
+    if not best then break end
+    if claim(best) then most = most - 1 end
   end
 end
+claimSome(between, true)
+claimSome(capacity, false)
 for i = 1, #sources do
   local s = sources[i]
   if s.gone then
@@ -378,18 +492,29 @@ if gating then
   gating.flush()
   for gid in pairs(gating.elsewhere) do remarks[#remarks + 1] = texts(0, 'Elsewhere', gid) end
 end
+if flowing then
+  for gid in pairs(flowing.elsewhere) do remarks[#remarks + 1] = texts(0, 'Late', gid) end
+  for _, text in ipairs(flowing.garbage) do remarks[#remarks + 1] = texts(0, 'Garbage', text) end
+end
 flush()
 
-local nextAt = (stale > ${batch} or (gating and gating.more)) and now
+local nextAt = (stale > ${batch} or (gating and gating.more) or (flowing and flowing.more)) and now
 if looks then
   local look = redis.call('ZRANGEBYSCORE', LOOKS, '(' .. str(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   if look then nextAt = nextAt or tonumber(look) end
+end
+if meta[4] then
+  local first = tonumber(redis.call('ZRANGE', DEADLINES, 0, 0, 'WITHSCORES')[2])
+  if first and first > now and not (nextAt and nextAt <= first) then nextAt = first end
 end
 for i = 1, #order do
   local g = order[i]
   if g.hadR + g.r > 0 then
     -- what is left is for the others
     g.awake = not paused[g.id]
+    wake(g)
+  elseif g.n > served and g.sooner then
+    -- who serves it has not heard of it
     wake(g)
   end
   for _, index in ipairs({ g.hadS + g.s > 0 and g.due, g.hadX + g.x > 0 and g.lease }) do

@@ -103,7 +103,7 @@ const hear = (run: Run, happened: Happened): Answer => {
     case "undo":
       return undo(run, trail, at.i - 1, at.why)
     case "drain":
-      return drained(run, at)
+      return happened._tag === "Cancelled" ? leave(run, at.fan, undefined, { t: "cancelled" }) : drained(run, at)
     case "restart":
       return Effect.flatMap(again(world, "", trail, root), (start) => proceed(run, start, trail))
     case "fan":
@@ -204,15 +204,15 @@ const restart = (run: Run, { trail: passed }: Way, { after, flow, input }: Extra
     const start = input === undefined
       ? yield* again(run.world, flow, trail, run.state.root)
       : { into: body, value: input.value, from: undefined }
-    const way = yield* go(run.world, start, { now: run.now + after, root: run.state.root, trail })
+    const way = yield* go(run.world, start, { now: run.now, root: run.state.root, trail, after })
     const { next, origin } = way
     const rest = { round: run.state.round + 1, forget: body }
     if (next._tag === "Step") {
-      const due = { after: after + next.delay }
+      const due = { after: next.delay }
       return goOn(run, { t: "step", p: next.path }, way.trail, { _tag: "Step", ...next.step, due }, rest)
     }
     if (origin === undefined) return yield* arrive(run, way)
-    const delay = next._tag === "Wait" ? after + next.delay : after
+    const delay = next._tag === "Wait" ? next.delay : after
     return goOn(run, origin.at, origin.trail, { _tag: "Between", due: { after: delay } }, rest)
   })
 
@@ -349,12 +349,13 @@ const buildMembers = (
   node: Fan,
   members: ReadonlyArray<readonly [name: string | number, value: unknown]>,
   from: number,
-  to: number
+  to: number,
+  since = run.now
 ): Effect.Effect<ReadonlyArray<Docket.EncodedAddition>> =>
   Effect.forEach(members.slice(from, to), ([name, value], offset) =>
     Effect.flatMap(Random.next, (chance) => {
       const index = from + offset
-      const after = memberDelay(node, index, members.length, chance)
+      const after = Math.max(0, since + memberDelay(node, index, members.length, chance) - run.now)
       const chain = chainOf(path, node._tag === "ForEach" ? undefined : name as string) // branches have names
       return memberOf(run, { gather: idOf(run, path), index, name, chain, after }, value)
     }))
@@ -366,11 +367,12 @@ const spread = (
   node: Fan,
   members: ReadonlyArray<readonly [name: string | number, value: unknown]>,
   from: number,
-  to: number
+  to: number,
+  since?: number
 ): Effect.Effect<void, DocketError.DocketError> =>
   Effect.gen(function*() {
     for (let at = from; at < to; at += chunk) {
-      const additions = yield* buildMembers(run, path, node, members, at, Math.min(to, at + chunk))
+      const additions = yield* buildMembers(run, path, node, members, at, Math.min(to, at + chunk), since)
       yield* Effect.retry(run.flow.store.add(additions, { atomic: false }), patience)
     }
   })
@@ -401,7 +403,17 @@ const fanOut = (
     }
     const next = window === undefined ? n : Math.min(n, window)
     const until = node._tag === "ForEach" && node.deadline !== undefined ? run.now + node.deadline : undefined
-    const at: At = { t: "fan", p: path, from: from!, id, n, next, ...until !== undefined && { until } } // as above
+    const since = next < n && node._tag === "ForEach" && node.over !== undefined ? run.now : undefined
+    const at: At = {
+      t: "fan",
+      p: path,
+      from: from!, // as above
+      id,
+      n,
+      next,
+      ...until !== undefined && { until },
+      ...since !== undefined && { since }
+    }
     const rule = ruleOf(node, n, next)
     if (!isLarge) {
       const added = yield* buildMembers(run, path, node, all, 0, n)
@@ -474,7 +486,7 @@ const spreadMore = (run: Run, at: AtFan, node: Fan, ended: number): Answer =>
     if (next > at.next) {
       const signal = yield* valueAt(run.world, at.from, { root, until: at.p })
       const members = signal._tag === "Value" ? membersOf(node, signal.value) : []
-      yield* spread(run, at.p, node, members, at.next, next)
+      yield* spread(run, at.p, node, members, at.next, next, at.since)
     }
     return goOn(run, { ...at, next }, trail, waitFor(at.id, ruleOf(node, at.n, next)), { until: at.until })
   })
@@ -497,39 +509,52 @@ const retryMembers = (run: Run, { retry: _, ...at }: AtFan, node: Fan): Answer =
     }
     const until = node._tag === "ForEach" && node.deadline !== undefined ? run.now + node.deadline : undefined
     const { until: _until, ...rest } = at
-    const next: AtFan = { ...rest, ...until !== undefined && { until } }
+    const next: AtFan = {
+      ...rest,
+      ...until !== undefined && { until },
+      ...at.since !== undefined && { since: run.now }
+    }
     return goOn(run, next, trail, waitFor(at.id, ruleOf(node, at.n, at.next)), { until })
   })
 
-/** Cancels the members that have not ended. */
+/**
+ * Cancels the members that have not ended; how many are none: a cancel that came before the write that would have added
+ * them.
+ */
 const cancelRest = (run: Run, { id, next: n, p }: AtFan) =>
   Effect.gen(function*() {
     const { claim, flow, world } = run
     const [node] = flow.graph.at(p)
     const names = node._tag === "ForEach" || !("branches" in node) ? undefined : Array.from(node.branches.keys())
+    let absent = 0
     for (let from = 0; from < n; from += chunk) {
-      const members = yield* world.members(id, from, Math.min(n, from + chunk))
-      yield* Effect.forEach(members, (member, offset) =>
-        member
-          ? Effect.void
-          : Effect.retry(
-            flow.store.cancel(memberKey(claim.key, id, names?.[from + offset] ?? from + offset)),
-            patience
-          ), {
-        concurrency: 50,
-        discard: true
-      })
+      const to = Math.min(n, from + chunk)
+      const members = yield* world.members(id, from, to)
+      const found = yield* Effect.forEach(
+        members,
+        (member, offset) =>
+          member
+            ? Effect.succeed(true)
+            : Effect.retry(
+              flow.store.cancel(memberKey(claim.key, id, names?.[from + offset] ?? from + offset)),
+              patience
+            ),
+        { concurrency: 50 }
+      )
+      if (found.every(Boolean)) continue
+      // those that have ended meanwhile have said so
+      const ended = yield* world.members(id, from, to)
+      absent += found.filter((found, offset) => !found && !ended[offset]).length
     }
+    return absent
   })
 
 /** Ends a gather with a failure or a cancel: when its members have ended, and not before, what they did is undone. */
 const leave = (run: Run, at: AtFan, after: string | undefined, why: Ending): Answer =>
-  Effect.gen(function*() {
-    yield* cancelRest(run, at)
+  Effect.map(cancelRest(run, at), (absent) => {
     const { id, next } = at
-    const to = waitFor(id, { succeeded: next + 1, failed: next + 1, ended: next })
-    const drain: At = { t: "drain", fan: at, ...after !== undefined && { raise: after }, why }
-    return goOn(run, drain, run.state.trail, to)
+    const to = waitFor(id, { succeeded: next + 1, failed: next + 1, ended: next - absent })
+    return goOn(run, { t: "drain", fan: at, ...after !== undefined && { raise: after }, why }, run.state.trail, to)
   })
 
 const drained = (run: Run, at: Extract<At, { readonly t: "drain" }>): Answer =>

@@ -16,7 +16,8 @@ import type {
   Settled,
   Settlement,
   TurnReply,
-  TurnRequest
+  TurnRequest,
+  WorkerOptions
 } from "../../DocketStore.ts"
 import { isAllowed, isSettled, type Stored, type Transition } from "../transitions.ts"
 import { Gates } from "./gates.ts"
@@ -121,7 +122,7 @@ export class MemoryDocket {
     if (refusal !== undefined) return { disposition: "Limited", generation: 0, due }
     const isPlain = addition.gates === undefined || addition.redrive !== undefined
     const replaces = known !== undefined && !isSettled(known.state)
-    if (joins) return this.#join(joined.run, addition, Math.max(asked, joined.due), now)
+    if (joins) return this.#join(joined.run, addition, { asked, settled: joined.due }, now)
     if (known !== undefined) {
       if (known.state === "Running" && known.gates?.concurrency !== undefined) this.#leave(known)
       else this.#take(known)
@@ -142,7 +143,7 @@ export class MemoryDocket {
       if (thread.deadline !== undefined) run.part.thread = { ...thread, deadline: due + thread.deadline }
       this.#expect(run.part, run.part.thread.deadline)
     }
-    if (!isPlain) this.#gates.settle(run, now)
+    if (!isPlain) this.#gates.settle(run, due > asked, now)
     if (replaces) {
       this.groups.left(known.group)
       this.observers.publish(run, { _tag: "Replaced", at: now, due })
@@ -196,7 +197,12 @@ export class MemoryDocket {
   }
 
   /** An addition joins a debounced run. */
-  #join(run: Run, addition: Docket.EncodedAddition, due: number, now: number): Docket.EncodedAdded {
+  #join(
+    run: Run,
+    addition: Docket.EncodedAddition,
+    { asked, settled }: { readonly asked: number; readonly settled: number },
+    now: number
+  ): Docket.EncodedAdded {
     const { key, state } = run
     const { debounce } = addition.gates!
     this.#take(run)
@@ -209,6 +215,9 @@ export class MemoryDocket {
       run.gates = addition.gates
       run.trace = addition.trace
     }
+    this.#gates.joins(run, settled > asked)
+    // what is due stays so, though its time has not been told yet
+    const due = run.due > now ? Math.max(asked, settled) : run.due
     if (state === "Scheduled") this.#place(run, "join", due, now, true)
     else this.#ready(run, "joinDue", now)
     const disposition = debounce!.keepsFirst ? "Existing" : "Replaced"
@@ -289,7 +298,8 @@ export class MemoryDocket {
 
   explain(key: string): Docket.Explanation {
     const run = this.#runs.get(key)
-    return views.explain(run, run === undefined ? undefined : this.strikes.find(run.group.task, run.payload, this.now))
+    if (run === undefined) return { _tag: "Unknown" }
+    return views.explain(run, this.strikes.find(run.group.task, run.payload, this.now), this.#gates.isSettling(run))
   }
 
   /** The pending and running runs by due time: references, so that a page is read as it is when it is asked for. */
@@ -308,6 +318,23 @@ export class MemoryDocket {
   // -------------------------------------------------------------------------------------------------------------------
   // workers
   // -------------------------------------------------------------------------------------------------------------------
+
+  attach(options: WorkerOptions): Session {
+    const session = this.groups.attach(options)
+    this.#limitsChanged(session)
+    return session
+  }
+
+  detach(session: Session): void {
+    this.groups.detach(session)
+    this.#limitsChanged(session)
+  }
+
+  /** What waits at a gate does not wait for anything to happen there. */
+  #limitsChanged({ groups }: Session): void {
+    this.#gates.changed(groups)
+    this.#admit(this.now)
+  }
 
   turn(session: Session, request: TurnRequest): TurnReply {
     const now = this.now
@@ -334,12 +361,20 @@ export class MemoryDocket {
     const now = this.now
     return fences.map((fence) => {
       const run = this.#runs.get(fence.key)
-      if (run === undefined || run.generation > fence.generation) return "Replaced"
+      if (run === undefined || run.generation > fence.generation) {
+        const replaced = this.#replaced.get(fence.token)
+        if (replaced !== undefined) this.#extend(replaced, session, now)
+        return "Replaced"
+      }
       if (run.generation !== fence.generation || run.token !== fence.token) return "Lost"
-      run.list!.remove(run)
-      this.#lease(run, session, now)
+      this.#extend(run, session, now)
       return run.cancelling ? "Cancelled" : "Renewed"
     })
+  }
+
+  #extend(run: Run, session: Session, now: number): void {
+    run.list!.remove(run)
+    this.#lease(run, session, now)
   }
 
   outlook(session: Session, except: ReadonlySet<string> | undefined): Outlook {
@@ -463,7 +498,8 @@ export class MemoryDocket {
     // in a flow it is a failure of the step, and what becomes of that is said by the flow
     if (strike !== undefined) part!.stopped = { _tag: "Struck", ...struckBy(strike) }
     else if (part?.stopped?._tag === "Struck") part.stopped = undefined
-    const limits = session.options.gates?.get(group.task)
+    // not those of its worker: it would refuse what becomes ready by others, again and again
+    const { limits } = group
     const isStopped = part?.stopped !== undefined
     const refusing = run.gates === undefined || isStopped ? undefined : this.#gates.refusing(run, limits, now)
     const isDropped = isStopped || refusing?.kind === "rateLimit" && limits?.rateLimit?.drops === true
@@ -532,7 +568,10 @@ export class MemoryDocket {
         this.#finish(run, "fail", "Failed", settlement, change.exit, now)
         return "Applied"
       case "Cancelled":
-        this.#abort(run, "abort", now)
+        // what an interpreter says is the last word: it has undone what it could
+        if (run.part !== undefined && run.group.lane === "") {
+          this.#settle(run, "abort", "Cancelled", { _tag: "Cancelled" }, now)
+        } else this.#abort(run, "abort", now)
         return "Applied"
     }
     if (change._tag === "Skipped") {

@@ -80,10 +80,19 @@ class Gate {
     const rate = limits?.rateLimit
     if (rate === undefined) return Infinity
     this.#forget(now - Math.max(rate.window, this.#window))
-    // another task of its scope may have a longer window
-    let from = this.#first
-    while (from < this.#starts.length && this.#starts[from]! <= now - rate.window) from++
-    return rate.limit - (this.#starts.length - from)
+    return rate.limit - (this.#starts.length - this.#firstAfter(now - rate.window))
+  }
+
+  /** The first start after a time: what is remembered longer is of a window that was, or is another's. */
+  #firstAfter(time: number): number {
+    let low = this.#first
+    let high = this.#starts.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (this.#starts[middle]! <= time) low = middle + 1
+      else high = middle
+    }
+    return low
   }
 
   start(limits: GateLimits | undefined, now: number): void {
@@ -101,12 +110,18 @@ class Gate {
     this.#first = 0
   }
 
-  /** When it is to be looked at: when it has a place again, or, if nobody waits, when the last start is over. */
-  next(isAwaited: boolean, now: number): number {
+  /** When it is to be looked at: when it has a place again for somebody who waits, or when the last start is over. */
+  next(now: number): number {
     this.#forget(now - this.#window)
     if (this.kind === "cooldown") return this.until > now ? this.until : Infinity
-    const start = isAwaited ? this.#starts[this.#first] : this.#starts.at(-1)
-    return start === undefined ? Infinity : start + this.#window
+    const last = this.#starts.at(-1)
+    let at = last === undefined ? Infinity : last + this.#window
+    for (const { group, held } of this.groups.values()) {
+      const window = group.limits?.rateLimit?.window
+      const start = window === undefined || held.size === 0 ? undefined : this.#starts[this.#firstAfter(now - window)]
+      if (start !== undefined) at = Math.min(at, start + window!)
+    }
+    return at
   }
 }
 
@@ -117,8 +132,8 @@ export class Gates {
     rateLimit: new Map(),
     cooldown: new Map()
   }
-  /** Pending runs that additions may join, and when the first of them came. */
-  readonly #settling = new Map<string, { readonly run: Run; readonly since: number }>()
+  /** Pending runs that additions may join, when the first of them came, and whether that alone is what the run waits for. */
+  readonly #settling = new Map<string, { readonly run: Run; readonly since: number; readonly waits: boolean }>()
   readonly #looks = new Heap<Gate>((a, b) => a.at < b.at)
   /** Gates that may have room for somebody they hold. */
   readonly #touched = new Set<Gate>()
@@ -132,6 +147,16 @@ export class Gates {
   /** When the next one is to be looked at. */
   get lookAt(): number {
     return this.#looks.first?.at ?? Infinity
+  }
+
+  /** How much they let through may have changed for some groups. */
+  changed(groups: ReadonlyArray<Group>): void {
+    if (groups.every(({ held }) => held === 0)) return
+    for (const kind of kinds) {
+      for (const gate of this.#gates[kind].values()) {
+        if (groups.some((group) => gate.groups.has(group))) this.#touched.add(gate)
+      }
+    }
   }
 
   /** The time has come to look at some, a batch of them. */
@@ -175,9 +200,22 @@ export class Gates {
   }
 
   /** Additions may join a run from now on. */
-  settle(run: Run, now: number): void {
+  settle(run: Run, waits: boolean, now: number): void {
     const debounce = run.gates?.debounce
-    if (debounce !== undefined) this.#settling.set(debounce.about, { run, since: now })
+    if (debounce !== undefined) this.#settling.set(debounce.about, { run, since: now, waits })
+  }
+
+  /** An addition has joined it. */
+  joins(run: Run, waits: boolean): void {
+    const { about } = run.gates!.debounce!
+    this.#settling.set(about, { ...this.#settling.get(about)!, waits })
+  }
+
+  /** Whether a scheduled run would be due if it were not debounced. */
+  isSettling(run: Run): boolean {
+    const about = run.gates?.debounce?.about
+    const known = about === undefined ? undefined : this.#settling.get(about)
+    return known?.run === run && known.waits
   }
 
   /** A run has begun, or is gone: the next addition is one of its own. */
@@ -281,9 +319,8 @@ export class Gates {
         }
         if (waiting.ready === 0 && waiting.held.size === 0) gate.groups.delete(waiting.group)
       }
-      const isAwaited = gate.groups.size > 0
-      this.#lookAt(gate, gate.next(isAwaited, now))
-      if (gate.used === 0 && !isAwaited && gate.at === Infinity) this.#gates[gate.kind].delete(gate.text)
+      this.#lookAt(gate, gate.next(now))
+      if (gate.used === 0 && gate.groups.size === 0 && gate.at === Infinity) this.#gates[gate.kind].delete(gate.text)
       this.#touched.delete(gate)
     }
     return false

@@ -66,6 +66,7 @@ export class Groups {
     for (const group of session.groups) {
       group.sessions.splice(group.sessions.indexOf(session), 1)
       if (group.sessions.length === 0) this.#orphans.add(group)
+      else this.#limit(group)
       // it may have been woken for a run that it will not take any more
       this.wake(group, group.ready)
     }
@@ -74,8 +75,13 @@ export class Groups {
   #serve(session: Session, group: Group): void {
     session.groups.push(group)
     group.sessions.push(session)
-    group.limits = session.options.gates?.get(group.task)
+    this.#limit(group)
     this.#orphans.delete(group)
+  }
+
+  /** Those of the worker that was attached last count. */
+  #limit(group: Group): void {
+    group.limits = group.sessions.at(-1)!.options.gates?.get(group.task)
   }
 
   /** Whether the ready runs of a group wait for more than a free slot. */

@@ -24,10 +24,13 @@ export const encode = (run: Run, groups: Groups): Docket.EncodedRun => ({
   ...run.part && { thread: run.part.thread }
 })
 
-/** Why a run does not run right now; `strike` is the one that stops it. */
-export const explain = (run: Run | undefined, strike: Docket.EncodedStrike | undefined): Docket.Explanation => {
+/** Why a run does not run right now; `strike` is the one that stops it, `isSettling` says that a debounce does. */
+export const explain = (
+  run: Run,
+  strike: Docket.EncodedStrike | undefined,
+  isSettling: boolean
+): Docket.Explanation => {
   const time = DateTime.makeUnsafe
-  if (run === undefined) return { _tag: "Unknown" }
   if (isSettled(run.state)) return { _tag: "Finished", at: time(run.settledAt) }
   if (run.state === "Running") return { _tag: "Running", worker: run.worker!, since: time(run.startedAt) }
   if (strike !== undefined) {
@@ -35,6 +38,7 @@ export const explain = (run: Run | undefined, strike: Docket.EncodedStrike | und
     return { _tag: "Struck", reason: strike.reason, author: Option.fromUndefinedOr(strike.author), until }
   }
   if (run.state === "Scheduled") {
+    if (isSettling) return { _tag: "Limited", by: "debounce", position: 0 }
     return run.failures === undefined
       ? { _tag: "NotDue", at: time(run.due) }
       : { _tag: "Retrying", attempt: run.attempt, next: time(run.due) }

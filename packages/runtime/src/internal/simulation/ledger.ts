@@ -5,47 +5,10 @@
  * It knows nothing of how a store works: it sees requests, answers and events, as an auditor would.
  */
 import type { Docket } from "@effect-docket/dsl"
-import type {
-  Claim,
-  Fence,
-  Pause,
-  Renewed,
-  StoredEvent,
-  TurnReply,
-  TurnRequest,
-  WorkerOptions
-} from "../../DocketStore.ts"
+import type { Fence, Pause, Renewed, StoredEvent, TurnReply, TurnRequest, WorkerOptions } from "../../DocketStore.ts"
+import { bodyKeyOf, type Claimed, claimState, type Generation, isHeld, nameOf, stateOf } from "./books.ts"
 import { Gates } from "./gates.ts"
 import type { Trace } from "./trace.ts"
-
-/** One scheduling of a key. */
-export interface Generation {
-  readonly task: string
-  readonly key: string
-  readonly generation: number
-  gates: Docket.EncodedGates | undefined
-  /** Not to be claimed before. */
-  notBefore: number
-  latest: Claimed | undefined
-  cancelling: boolean
-  /** How it ended: the tag of its outcome, or `Replaced`. */
-  ended: string | undefined
-}
-
-/** One claim of a run. */
-export interface Claimed extends Omit<Claim, "lost"> {
-  readonly process: string
-  readonly lease: number
-  until: number
-  settled: string | undefined
-  /** Its lease was over, and the store took the run back. */
-  lost: boolean
-  /** How often a body began for it, and how the last one ended. */
-  starts: number
-  result: "Success" | "Failure" | undefined
-  /** Its body asked to be the last one. */
-  endsChain: boolean
-}
 
 /** How much happened. */
 export interface Figures {
@@ -58,8 +21,13 @@ export interface Figures {
   settled: number
 }
 
+// A run is claimed and given back without a body when its worker stops, or when a gate drops it: not very often.
+const mostIdle = 50
+
 // The run of a tick that came while another one was running: nothing follows it.
 const extra = /@[+-]?\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+
+const dueOf = (due: Docket.Due, now: number): number => "at" in due ? due.at : now + due.after
 
 const id = (key: string, generation: number) => `${generation}/${key}`
 
@@ -73,6 +41,8 @@ export class Ledger {
   /** Every addition that was accepted, by key: to add it again, or another in its place. */
   readonly additions = new Map<string, Docket.EncodedAddition>()
   readonly claims = new Map<string, Claimed>()
+  /** Nothing goes wrong, and has not for longer than a lease: no claim may be lost. */
+  isCalm = false
   /** The longest time that anything is kept. */
   retention = 0
   readonly #trace: Trace
@@ -82,6 +52,8 @@ export class Ledger {
   readonly #strikes = new Map<string, Docket.EncodedStrike>()
   /** Successors that were written, by key, until the event that shows them. */
   readonly #written = new Map<string, Docket.EncodedGates | undefined>()
+  /** The latest run that settles, by what it is about: additions join it until it is claimed. */
+  readonly #settling = new Map<string, Generation>()
   /** Members of gathers that were written with a settlement: their generations come to be known by their events. */
   readonly #members = new Set<string>()
 
@@ -119,7 +91,7 @@ export class Ledger {
     const { gates, key, task, thread } = addition
     const { disposition, due, generation } = answer
     // a member whose gather has heard of it already
-    if (thread?.parent !== undefined && generation === 0) return
+    if ((thread?.parent !== undefined && generation === 0) || this.#members.has(key)) return
     const known = this.current.get(answer.key ?? key)
     if (disposition === "Struck") {
       this.#check(this.#isStruck(task, now, false), () => `${key} was refused although nothing strikes ${task}`)
@@ -154,7 +126,15 @@ export class Ledger {
       const problem = this.#gates.added(gates, due, now)
       if (problem !== undefined) this.violation(`${key}: ${problem}`)
     }
-    this.#open({ task, key, generation }, gates, due)
+    const opened = this.#open({ task, key, generation }, gates, due)
+    const about = addition.redrive === undefined ? gates?.debounce?.about : undefined
+    if (about === undefined) return
+    const joinable = disposition === "Added" ? this.#settling.get(about) : undefined
+    this.#check(
+      joinable === undefined || joinable.ended !== undefined || joinable.latest !== undefined,
+      () => `${key} did not join ${joinable!.key}, which settles`
+    )
+    this.#settling.set(about, opened)
   }
 
   #open(
@@ -167,7 +147,17 @@ export class Ledger {
       latest === undefined || latest.generation < generation,
       () => `${key} has generation ${generation} after ${latest!.generation}`
     )
-    const opened = { task, key, generation, gates, notBefore, latest: undefined, cancelling: false, ended: undefined }
+    const opened = {
+      task,
+      key,
+      generation,
+      gates,
+      notBefore,
+      latest: undefined,
+      cancelling: false,
+      idle: 0,
+      ended: undefined
+    }
     this.generations.set(id(key, generation), opened)
     this.current.set(key, opened)
     this.figures.runs++
@@ -176,6 +166,8 @@ export class Ledger {
 
   /** A cancel was answered: whether there was something to cancel. */
   cancelled(key: string, answer: boolean): void {
+    // a gate may hold a member from the beginning, and nobody is told that it is there
+    if (this.#members.has(key)) return
     const known = this.current.get(key)
     const isOpen = known !== undefined && known.ended === undefined
     this.#check(isOpen === answer, () => `cancelling ${key} was answered with ${answer}, but ${stateOf(known)}`)
@@ -229,16 +221,20 @@ export class Ledger {
         continue
       }
       const run = this.generations.get(id(key, claim.generation))!
+      if (answer === "Lost") this.#mayBeReplaced(run)
       const isCurrent = run.latest === claim && run.ended === undefined && !claim.lost && claim.settled === undefined
       // a gate may hold what was taken back, and nobody is told
-      if (isCurrent && answer === "Lost" && claim.until <= now) claim.lost = true
+      if (isCurrent && answer === "Lost" && claim.until <= now) this.#lose(claim)
       this.#check(
         (isCurrent && !claim.lost) === (answer === "Applied"),
         () => `${change._tag} of ${nameOf(claim)} was ${answer}, but ${claimState(claim, run)}`
       )
-      if (answer === "Duplicate") {
-        this.#check(claim.settled !== undefined, () => `${nameOf(claim)} is a duplicate of nothing`)
-      }
+      // as long as nothing has happened to the run since, the store knows what it has applied
+      const isRepeated = claim.settled !== undefined && run.latest === claim && run.ended === undefined
+      this.#check(
+        answer === "Duplicate" ? claim.settled !== undefined : !isRepeated,
+        () => `${change._tag} of ${nameOf(claim)} was ${answer}, but ${claimState(claim, run)}`
+      )
       if (answer !== "Applied") {
         // a replaced run keeps its slot until then
         claim.until = Math.min(claim.until, now)
@@ -246,6 +242,10 @@ export class Ledger {
       }
       claim.settled = change._tag
       this.figures.settled++
+      this.#check(
+        change._tag !== "Cancelled" || run.cancelling || claim.thread !== undefined,
+        () => `${nameOf(claim)} is cancelled, and nobody had asked for it`
+      )
       run.notBefore = change._tag === "Retry" || change._tag === "Snooze"
         ? now + change.after
         : change._tag === "Continue" && change.to._tag !== "Gather"
@@ -273,6 +273,11 @@ export class Ledger {
     }
   }
 
+  /** A member that was written again is seen when it is ready, and not while a gate holds it. */
+  #mayBeReplaced(run: Generation): void {
+    if (this.#members.has(run.key) && this.current.get(run.key) === run) run.ended ??= "Replaced"
+  }
+
   /** What a turn claimed. */
   claimed(process: string, { gates, lease }: WorkerOptions, { claimed }: TurnReply, now: number): void {
     for (const [key] of this.#written) this.violation(`the successor of ${key} is missing`)
@@ -288,6 +293,13 @@ export class Ledger {
         run.ended === undefined,
         () => `${nameOf(claim)} is claimed, but ${stateOf(run)}`
       )
+      this.#check(
+        !run.cancelling || claim.thread !== undefined,
+        () => `${nameOf(claim)} is claimed after somebody had cancelled it`
+      )
+      run.cancelling = false
+      run.idle = run.latest?.starts === 0 && run.latest.thread === undefined ? run.idle + 1 : 0
+      this.#check(run.idle !== mostIdle, () => `${nameOf(claim)} is claimed ${mostIdle} times, and never begins`)
       const before = run.latest
       this.#check(
         before === undefined || before.settled !== undefined || before.lost || before.until <= now,
@@ -296,7 +308,8 @@ export class Ledger {
       if (claim.lost > 0) this.figures.redelivered++
       this.#check(!this.claims.has(token), () => `token ${token} is given out twice`)
       this.#check(
-        due <= now && run.notBefore <= now,
+        // one that was cancelled, or took too long, does not wait for its time
+        ((thread?.between === true || due <= now) && run.notBefore <= now) || thread?.stopped !== undefined,
         () => `${nameOf(claim)} is claimed ${Math.max(due, run.notBefore) - now} ms early`
       )
       if (thread === undefined) {
@@ -318,8 +331,10 @@ export class Ledger {
         result: undefined,
         endsChain: false
       }
+      // an interpreter passes no gate, and nor does a step that will not run
+      const passed = thread?.between === true || thread?.stopped !== undefined ? undefined : run.gates
       const isFirst = claim.attempt === 1 && claim.lost === 0
-      const problem = this.#gates.claimed(made, run.gates, gates?.get(task), isFirst, now)
+      const problem = this.#gates.claimed(made, passed, gates?.get(task), isFirst, now)
       if (problem !== undefined) this.violation(`${nameOf(claim)}: ${problem}`)
       run.latest = made
       this.claims.set(token, made)
@@ -335,9 +350,10 @@ export class Ledger {
       const answer = answers[index]!
       const claim = this.claims.get(token)!
       const run = this.generations.get(id(key, generation))!
+      if (answer === "Replaced") this.#mayBeReplaced(run)
       const isCurrent = run.latest === claim && run.ended === undefined && !claim.lost && claim.settled === undefined
       const isKept = answer === "Renewed" || answer === "Cancelled"
-      if (isCurrent && answer === "Lost" && claim.until <= now) claim.lost = true
+      if (isCurrent && answer === "Lost" && claim.until <= now) this.#lose(claim)
       this.#check(
         (isCurrent && !claim.lost) === isKept && (answer === "Cancelled") === (isCurrent && run.cancelling),
         () => `renewing ${nameOf(claim)} was answered with ${answer}, but ${claimState(claim, run)}`
@@ -380,15 +396,20 @@ export class Ledger {
         latest.until <= event.at,
         () => `${nameOf(latest)} was taken from ${latest.process}, which holds it until ${latest.until}`
       )
-      latest.lost = true
+      this.#lose(latest)
     }
+  }
+
+  #lose(claim: Claimed): void {
+    claim.lost = true
+    this.#check(!this.isCalm, () => `${nameOf(claim)} was lost by ${claim.process}, and nothing had gone wrong`)
   }
 
   /** A body begins. */
   begin(process: string, key: string, attempt: number, startedAt: number): Claimed | undefined {
     const claims =
       this.#ofProcess.get(process)?.filter((claim) =>
-        claim.key === key && claim.attempt === attempt && claim.startedAt === startedAt
+        bodyKeyOf(claim) === key && claim.attempt === attempt && claim.startedAt === startedAt
       ) ?? []
     const claim = claims.find(({ starts }) => starts === 0) ?? claims[0]
     this.figures.bodies++
@@ -402,30 +423,3 @@ export class Ledger {
     return claim
   }
 }
-
-const dueOf = (due: Docket.Due, now: number): number => "at" in due ? due.at : now + due.after
-
-/** Whether somebody holds a claim of it, by what the store has said. */
-const isHeld = ({ ended, latest }: Generation): boolean =>
-  latest !== undefined && latest.settled === undefined && !latest.lost && ended !== "Replaced"
-
-const nameOf = ({ attempt, generation, key, token }: Omit<Claim, "lost">): string =>
-  `${key}#${generation} (attempt ${attempt}, token ${token})`
-
-const stateOf = (run: Generation | undefined): string =>
-  run === undefined
-    ? "nothing was there"
-    : run.ended === undefined
-    ? `generation ${run.generation} had not ended`
-    : `generation ${run.generation} had ended (${run.ended})`
-
-const claimState = (claim: Claimed, run: Generation): string =>
-  claim.settled !== undefined
-    ? `it was settled before (${claim.settled})`
-    : claim.lost
-    ? "its lease was over"
-    : run.ended !== undefined
-    ? stateOf(run)
-    : run.latest !== claim
-    ? `${run.latest?.process} has it by now`
-    : `it is held until ${claim.until}${run.cancelling ? ", and to be cancelled" : ""}`

@@ -14,22 +14,36 @@ import type { World } from "./world.ts"
 // Longer than a lease of a simulation and the longest wait of a worker for a store that was away.
 const grace = 30_000
 
-// Looks at what is left, with more time in between each time: about a year in all.
-const looks = 400
+// Looks at what is left, with more time in between each time: half an hour in all. A body takes less.
+const looks = 60
 
-/** Nothing goes wrong from here on; measures of operators stay. */
-const calm = (world: World): void => {
+/** Nothing goes wrong from here on; measures of operators stay. Those who are there have to do it, if anybody is. */
+const calm = Effect.fnUntraced(function*(world: World) {
   world.network.isCalm = true
   world.trace.add("", "nothing goes wrong any more")
   for (const { process } of world.workers) process.thaw()
+  world.isAlone = true
+  yield* Effect.sleep(grace)
+  yield* explains(world, false)
+  world.isAlone = false
+  world.start(true)
   while (world.workers.size < world.most) world.start()
-}
+  yield* Effect.sleep(grace)
+  world.network.catchUp()
+  world.ledger.isCalm = true
+  yield* explains(world, true)
+})
 
 const left = (world: World): Effect.Effect<ReadonlyArray<Docket.EncodedRun>> =>
   Effect.orDie(Stream.runCollect(world.store.snapshot))
 
 /** Whether something waits for what will come by itself, for an operator, or for a worker that is not busy. */
-const isVisiblyWaiting = (explanation: Docket.Explanation, now: number, isBusy: boolean): boolean => {
+const isVisiblyWaiting = (
+  explanation: Docket.Explanation,
+  now: number,
+  isBusy: boolean,
+  isComplete: boolean
+): boolean => {
   switch (explanation._tag) {
     case "NotDue":
       return DateTime.toEpochMillis(explanation.at) >= now
@@ -37,8 +51,9 @@ const isVisiblyWaiting = (explanation: Docket.Explanation, now: number, isBusy: 
       return DateTime.toEpochMillis(explanation.next) >= now
     case "Waiting":
       return isBusy
-    case "Unknown":
     case "NoWorker":
+      return !isComplete
+    case "Unknown":
       return false
     default:
       return true
@@ -46,13 +61,15 @@ const isVisiblyWaiting = (explanation: Docket.Explanation, now: number, isBusy: 
 }
 
 /** Every run that is left is running, or says what it waits for. */
-const explains = Effect.fnUntraced(function*(world: World) {
+const explains = Effect.fnUntraced(function*(world: World, isComplete: boolean) {
   const { claims } = world.ledger.figures
   yield* Effect.sleep(grace)
+  // those that were to begin work may have found no store
+  if (world.workers.size === 0) return
   const isBusy = world.ledger.figures.claims > claims
   for (const { key, state } of yield* left(world)) {
     const explanation = yield* Effect.orDie(world.store.explain(key))
-    if (isVisiblyWaiting(explanation, world.machine.now, isBusy)) continue
+    if (isVisiblyWaiting(explanation, world.machine.now, isBusy, isComplete)) continue
     world.ledger.violation(`${key} is ${state} and does not move: ${explanation._tag}`)
   }
 })
@@ -78,18 +95,20 @@ const end = Effect.fnUntraced(function*(world: World) {
 
 /** Waits for everything, and ends what has no end. */
 const drain = Effect.fnUntraced(function*(world: World) {
-  for (let look = 1; look <= looks; look++) {
+  let look = 1
+  while (look <= looks) {
     const runs = yield* end(world)
     if (runs.length === 0) return
-    const next = Math.min(...runs.filter(({ state }) => state === "Scheduled").map(({ due }) => due))
-    yield* Effect.sleep(Math.min(1000 * look, Math.max(100, next - world.machine.now)))
+    const next = Math.min(...runs.map(({ due }) => due)) - world.machine.now
+    if (runs.every(({ state }) => state === "Scheduled") && next > 0) yield* Effect.sleep(next)
+    else yield* Effect.sleep(1000 * look++)
   }
   for (const { key, state } of yield* end(world)) world.ledger.violation(`${key} is ${state} for ever`)
 })
 
 /** Workers stop; they may have sown a perpetual task again meanwhile. */
 const close = Effect.fnUntraced(function*(world: World) {
-  world.isClosing = true
+  world.isAlone = true
   for (const worker of world.workers) world.stop(worker)
   yield* Effect.sleep("2 minutes")
   for (const { process } of world.workers) world.ledger.violation(`${process.name} does not stop`)
@@ -129,9 +148,7 @@ const textOf = (reason: Cause.Reason<unknown>): string => {
 /** Lets everything come to rest, and says what did not. */
 export const rest = (world: World): Effect.Effect<void> =>
   Effect.gen(function*() {
-    calm(world)
-    yield* Effect.sleep(grace)
-    yield* explains(world)
+    yield* calm(world)
     const { pauses, strikes } = world.ledger.measures
     for (const pause of pauses) yield* Effect.orDie(world.store.resume(pause))
     for (const strike of strikes) yield* Effect.orDie(world.store.restore(strike))

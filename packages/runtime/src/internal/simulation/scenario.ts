@@ -14,6 +14,9 @@ import { open, type Subject } from "./world.ts"
 /** Everything that can be left out. */
 export const disturbances: ReadonlyArray<Disturbance> = [...faults, ...events, "skew"]
 
+/** What may cost somebody a claim. */
+const losing: ReadonlyArray<Disturbance> = [...faults, "outage", "kill", "freeze", "jump"]
+
 /** What decides a simulation. */
 export interface Script {
   readonly seed: number
@@ -36,7 +39,9 @@ const setupOf = ({ enabled, seed }: Script) => {
     most: chance.pick([1, 2, 3, 3]),
     lease: chance.pick([300, 1000, 5000]),
     drainTimeout: chance.pick([0, 500, 5000]),
-    concurrency: chance.pick([1, 2, 3, 10])
+    concurrency: chance.pick([1, 2, 3, 10]),
+    isDivided: chance.happens(0.2),
+    isPartial: chance.happens(0.2)
   }
   const skew = chance.pick([0, 1000, 300_000])
   const rates = new Map(faults.map((fault) => {
@@ -51,6 +56,7 @@ export const play = (subject: Effect.Effect<Subject>, script: Script): Effect.Ef
   Effect.gen(function*() {
     const world = yield* Effect.flatMap(subject, (subject) => open({ seed: script.seed, subject, ...setupOf(script) }))
     const { ledger, machine, network, trace } = world
+    ledger.isCalm = !losing.some((disturbance) => script.enabled.has(disturbance))
     const fiber = world.direct(Effect.andThen(walk(world, script.steps, script.enabled), rest(world)))
     const exit = yield* Effect.exit(machine.run(() => fiber.pollUnsafe() !== undefined))
     if (Exit.isFailure(exit)) ledger.violation(Cause.prettyErrors(exit.cause).map(({ message }) => message).join(", "))

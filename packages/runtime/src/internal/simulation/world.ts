@@ -39,6 +39,10 @@ export interface Fleet {
   readonly concurrency: number
   /** How far the clock of a process may be off. */
   readonly skew: number
+  /** Each lane has slots of its own. */
+  readonly isDivided: boolean
+  /** Some workers do not have all handlers. */
+  readonly isPartial: boolean
 }
 
 interface Setup {
@@ -75,7 +79,7 @@ export class World {
   /** What the producer has begun and not ended. */
   readonly open = new Set<string>()
   /** No worker follows those that end. */
-  isClosing = false
+  isAlone = false
   readonly #setup: Setup
   readonly #server: Process
   readonly #producer: Context.Context<never>
@@ -128,9 +132,10 @@ export class World {
   // workers
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Starts a worker. */
-  start(): void {
+  /** Starts a worker. One that is complete has all handlers. */
+  start(isComplete = false): void {
     const { fleet, subject } = this.#setup
+    const group = isComplete || !fleet.isPartial ? subject.group : this.#part(subject.group)
     const name = `w${++this.#started}`
     const skew = Math.floor((this.#restarts.nextDoubleUnsafe() * 2 - 1) * fleet.skew)
     const process = processOf(this.#setup.seed, this.machine, this.trace, name, skew)
@@ -142,9 +147,8 @@ export class World {
     const program = Effect.gen({ self: this }, function*() {
       const layer = Layer.provideMerge(subject.handlers, Layer.provideMerge(subject.client, engineOf(connection.store)))
       const services = this.#watch(yield* Layer.buildWithScope(layer, member.scope), process)
-      const loop = yield* start(subject.group, { name, concurrency, lease, drainTimeout, flows: subject.flows }).pipe(
-        Effect.provideContext(services)
-      )
+      const options = { name, concurrency, lease, drainTimeout, lanes: this.#lanes(), flows: subject.flows }
+      const loop = yield* start(group, options).pipe(Effect.provideContext(services))
       yield* work(loop, false)
     }).pipe(Scope.provide(member.scope))
     Effect.runForkWith(process.context)(program).addObserver((exit) => {
@@ -178,8 +182,24 @@ export class World {
     // whoever looks after workers starts another one
     const wait = this.#restarts.pick([0, 500, 5000, 30_000])
     this.machine.at(this.machine.now + (this.network.isCalm ? 0 : wait), () => {
-      if (!this.isClosing && this.workers.size < this.most) this.start()
+      if (!this.isAlone && this.workers.size < this.most) this.start()
     })
+  }
+
+  /** Most of the tasks of a group. */
+  #part({ tasks }: TaskGroup.Any): TaskGroup.Any {
+    const some = Array.from(tasks).filter(() => this.#restarts.happens(0.8))
+    return { ...this.#setup.subject.group, tasks: new Map(some) }
+  }
+
+  /** The lanes of all tasks. */
+  #lanes(): ReadonlyArray<string> | Readonly<Record<string, number>> {
+    const { fleet: { isDivided }, subject: { group } } = this.#setup
+    const lanes = new Set(["default"])
+    for (const task of group.tasks.values()) lanes.add(Interpreter.resolved(task).lane)
+    return isDivided
+      ? Object.fromEntries(Array.from(lanes, (lane) => [lane, this.#restarts.pick([1, 2])]))
+      : Array.from(lanes)
   }
 
   /** Handlers that say when they begin and end. */

@@ -537,9 +537,8 @@ export class Loop implements pipeline.Env {
     const { lease } = this.#settings
     const once = Effect.suspend(() => {
       const claims = this.#buffer.slice()
-      for (const slot of this.#active.values()) {
-        if (!slot.replaced) claims.push(slot.claim)
-      }
+      // one that was replaced, too: its body keeps the slot that a gate gave it
+      for (const slot of this.#active.values()) claims.push(slot.claim)
       if (claims.length === 0) {
         this.#holds.closeUnsafe()
         this.#unrenewed = false

@@ -43,7 +43,7 @@ class CurrentExecution {
     const { key, thread } = this.#slot.claim
     return thread === undefined
       ? Option.none()
-      : Option.some({ name: thread.flow, key: Interpreter.threads.read(thread).flowKey ?? key })
+      : Option.some({ name: thread.flow, key: Interpreter.threads.tryRead(thread)?.flowKey ?? key })
   }
   get attempt(): number {
     return this.#slot.claim.attempt
