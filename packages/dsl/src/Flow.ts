@@ -265,7 +265,7 @@ export const make = <const Name extends string, N extends Any>(
   flow: N & RestartFits<N>,
   options?: Options<NoInfer<Input<N>>>
 ): Named<Name, Input<N>, Success<N>, Exclude<Error<N>, Restart<unknown>>, Tags<N>, Services<N>> => {
-  if (name === "") options_.invalid("Flow.make", "name", "must not be empty")
+  options_.name("Flow.make", "name", name)
   const operation = `flow ${JSON.stringify(name)}`
   const { key, version } = options ?? {}
   if (version !== undefined) options_.integer(operation, "version", version, 1)

@@ -27,7 +27,7 @@ export { decodeEvent, decodeOutcome, errorOf } from "./internal/execution.ts"
  * @category options
  * @since 0.1.0
  */
-export { type AnyRetry, integer, invalid, millis, type Resolved, resolved } from "./internal/options.ts"
+export { type AnyRetry, integer, invalid, millis, name, type Resolved, resolved } from "./internal/options.ts"
 
 /**
  * The gates of a task, and those that a run has to pass.

@@ -409,7 +409,7 @@ export const make = <
       NoInfer<Error["Type"]>
     >
 ): Task<Tag, PayloadSchema<Payload>, Success, Error, Progress, [P] extends [never] ? never : Perpetual.Perpetual> => {
-  if (tag === "") options_.invalid("Task.make", "tag", "must not be empty")
+  options_.name("Task.make", "tag", tag)
   const payload = options?.payload
   const task = makeProto({
     _tag: tag,

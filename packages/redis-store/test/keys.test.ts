@@ -215,7 +215,133 @@ const everything = (store: DocketStore.StoredDocket): Effect.Effect<void, Docket
     yield* cold.claim()
     yield* add("d4", { gates: { debounce } })
     yield* store.clear
+    yield* everyFlow(store)
     void events
+  }))
+
+const thread = (options?: Partial<Docket.EncodedThread>): Docket.EncodedThread => ({
+  flow: "F",
+  version: 1,
+  step: "0",
+  state: "{}",
+  deadline: undefined,
+  onCancel: "interpret",
+  ...options
+})
+
+const member = (parent: DocketStore.Fence, gather: string, index: number, options?: Partial<Docket.EncodedAddition>) =>
+  addition(`${parent.key}/${gather}/${index}`, {
+    retention: { success: 0, failure: 60_000 },
+    thread: {
+      ...thread({ onCancel: "end" }),
+      parent: { key: parent.key, generation: parent.generation, gather, index }
+    },
+    ...options
+  })
+
+/** The same with flows: an interpreter, and workers that know nothing of them. */
+const everyFlow = (store: DocketStore.StoredDocket): Effect.Effect<void, DocketError.DocketError> =>
+  Effect.scoped(Effect.gen(function*() {
+    const worker = yield* attachTo(store, { worker: "steps", lease: 60_000 })
+    const dying = yield* attachTo(store, { worker: "dying", lease: 1 })
+    const interpreter = yield* attachTo(store, {
+      worker: "interpreter",
+      tasks: new Map(),
+      flows: new Map([["F", new Set([1])]]),
+      lease: 60_000
+    })
+    const between = Effect.map(interpreter.turn({ between: 10 }), ({ claimed }) => claimed)
+    const add = (key: string, options?: Partial<Docket.EncodedAddition>) =>
+      store.add([addition(key, { thread: thread(), ...options })], { atomic: true })
+    const goOn = (
+      of: typeof worker,
+      { generation, key, token }: DocketStore.Fence,
+      to: DocketStore.Destination,
+      members?: ReadonlyArray<Docket.EncodedAddition>,
+      options?: Partial<Docket.EncodedThread> & { readonly forget?: string }
+    ) => {
+      const { forget, ...rest } = options ?? {}
+      return of.turn({
+        settle: [{
+          key,
+          generation,
+          token,
+          change: { _tag: "Continue", thread: thread(rest), to, forget },
+          successor: undefined,
+          members
+        }]
+      })
+    }
+    const step = (lane = "default", after = 0): DocketStore.Destination => ({
+      _tag: "Step",
+      task: "T",
+      version: 1,
+      lane,
+      priority: 0,
+      payload: "{}",
+      gates: { concurrency: "v" },
+      due: { after }
+    })
+    const gather = (id: string, n: number): DocketStore.Destination => ({
+      _tag: "Gather",
+      gather: { id, succeeded: n, failed: n, ended: n }
+    })
+    // steps in other lanes, sleeps, hand-overs
+    yield* add("f")
+    yield* goOn(worker, yield* worker.claimOne, { _tag: "Between", due: { after: 1 } })
+    yield* Effect.sleep(5)
+    yield* goOn(interpreter, (yield* between)[0]!, step("side"))
+    const side = yield* attachTo(store, { worker: "side", lanes: ["side"] })
+    yield* side.settle(yield* side.claimOne, { _tag: "HandOver", exit: "1", expired: false })
+    // gathers: members that are added with the settlement and before it, replaced, tried again
+    const claim = (yield* between)[0]!
+    yield* goOn(interpreter, claim, gather("g", 4), range(2).map((n) => member(claim, "g", n)))
+    yield* store.add(range(3).map((n) => member(claim, "g", n)), { atomic: false })
+    yield* store.add([member(claim, "g", 3, { due: { after: 60_000 }, gates: { concurrency: "v" } })], {
+      atomic: false
+    })
+    for (const one of yield* worker.claim()) yield* worker.settle(one, { _tag: "Failed", exit: failure })
+    yield* store.explain("f")
+    yield* store.members("f", "g", 0, 4)
+    yield* store.add([member(claim, "g", 0, { onExisting: "replace" })], { atomic: false })
+    yield* worker.complete(yield* worker.claimOne)
+    yield* store.cancel("f/g/3")
+    const gathered = (yield* between)[0]!
+    yield* goOn(interpreter, gathered, gather("h", 1), [member(gathered, "h", 0)], { forget: "", deadline: 1 })
+    // a deadline while it gathers, seen by a worker without the flow; what is left of it is replaced
+    yield* worker.turn()
+    const late = (yield* between)[0]!
+    yield* goOn(interpreter, late, step(), [], { deadline: 1 })
+    yield* worker.turn()
+    const later = (yield* between)[0]!
+    yield* goOn(interpreter, later, gather("i", 2), range(2).map((n) => member(later, "i", n)))
+    for (const one of yield* worker.claim(1)) yield* worker.complete(one)
+    yield* add("f", { onExisting: "replace" })
+    const again = (yield* worker.claim()).find(({ key }) => key === "f")!
+    yield* goOn(worker, again, gather("i", 2), range(2).map((n) => member(again, "i", n)))
+    // a member whose worker has died, and that was cancelled; a flow that was
+    yield* dying.claim(1)
+    yield* store.cancel("f/i/0")
+    yield* Effect.sleep(5)
+    yield* worker.claim()
+    yield* store.cancel("f")
+    yield* interpreter.settle((yield* between)[0]!, { _tag: "Failed", exit: failure })
+    yield* store.get("f")
+    yield* Stream.runCollect(store.deadLetters("F"))
+    yield* add("f", { redrive: again.generation })
+    yield* store.clear
+    // abandoned, with a deadline, and cancelled; cleared while it gathers
+    yield* add("l", { thread: thread({ deadline: 2 }) })
+    yield* dying.claim()
+    yield* Effect.sleep(5)
+    yield* worker.turn()
+    yield* goOn(interpreter, (yield* between)[0]!, { _tag: "Between", due: { after: 0 } })
+    const last = (yield* between)[0]!
+    yield* store.add(range(2).map((n) => member(last, "m", n)), { atomic: false })
+    yield* worker.complete((yield* worker.claim(1))[0]!)
+    yield* store.clear
+    yield* goOn(interpreter, last, gather("m", 9))
+    yield* store.clear
   }))
 
 describe("what the scripts touch", () => {
@@ -344,6 +470,32 @@ describe("what the scripts touch", () => {
         assert.isAtMost(few, 40)
       }
       const { admin } = yield* server
+      yield* Effect.promise(() => admin.flushdb())
+    }).pipe(Effect.scoped))
+
+  it.live("cooldowns and windows of many values → what is over is forgotten as fast as it comes", () =>
+    Effect.gen(function*() {
+      const store = yield* docket
+      const limits = { cooldown: 20, rateLimit: { limit: 1, window: 20, drops: false } }
+      const worker = yield* attachTo(store, { gates: new Map([["T", limits]]) })
+      let settle: ReadonlyArray<DocketStore.Settlement> = []
+      for (let round = 0; round < 10; round++) {
+        const additions = range(100).map((n) => {
+          const value = `${round}/${n}`
+          return gated(value, { cooldown: value, rateLimit: value })
+        })
+        yield* store.add(additions, { atomic: false })
+        const { claimed } = yield* worker.turn({ settle, capacity: 100 })
+        assert.strictEqual(claimed.length, 100)
+        settle = claimed.map(complete)
+        yield* Effect.sleep(25)
+      }
+      yield* worker.turn({ settle })
+      const { admin } = yield* server
+      for (const key of ["ends", "starts"]) {
+        const left = yield* Effect.promise(() => admin.zcard(`docket:{${encodeURIComponent(store.name)}}:${key}`))
+        assert.isAtMost(left, 200, key)
+      }
       yield* Effect.promise(() => admin.flushdb())
     }).pipe(Effect.scoped))
 

@@ -36,7 +36,7 @@ export const make = Effect.fnUntraced(function*(
     const waiting: Array<{ readonly at: number; readonly bytes: Buffer }> = []
     const pass = () => {
       while (waiting.length > 0 && waiting[0]!.at <= performance.now()) to.write(waiting.shift()!.bytes)
-      if (waiting.length > 0) setTimeout(pass, waiting[0]!.at - performance.now())
+      if (waiting.length > 0) setTimeout(pass, Math.max(1, waiting[0]!.at - performance.now()))
     }
     from.on("data", (bytes) => {
       if (silent.has(from) || (muted && isServer)) return

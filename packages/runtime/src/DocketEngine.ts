@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { Agenda, Docket, DocketError } from "@effect-docket/dsl"
+import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -114,11 +115,10 @@ const engine = (options: Options) =>
   Layer.effectContext(Effect.gen(function*() {
     const operation = "DocketEngine.layer"
     for (const [option, value] of [["name", options.name], ["prefix", options.prefix]] as const) {
-      if (value !== "") continue
-      const message = `option \`${option}\`: must not be empty`
-      return yield* new DocketError.DocketError({
-        operation,
-        reason: new DocketError.InvalidOption({ option, message })
+      if (value === undefined) continue
+      yield* Effect.try({
+        try: () => Interpreter.name(operation, option, value),
+        catch: (error) => error as DocketError.DocketError // thrown by `name`
       })
     }
     const store = yield* (yield* DocketStore).docket({ name: options.name, prefix: options.prefix ?? "docket" })

@@ -14,7 +14,7 @@ describe("Arbitrary bytes in a store", () => {
       Effect.forEach(
         Array.from({ length: Chaos.cases }, (_, n) => Chaos.seed + n),
         (seed) =>
-          Effect.flatMap(Chaos.make(seed), (chaos) => Stored.survive(chaos, drain)).pipe(
+          Effect.flatMap(Chaos.make(seed), (chaos) => Stored.survive(chaos, () => drain)).pipe(
             Effect.provide(Kit.live(Stored.Jobs, Stored.JobsLive), { local: true }),
             Effect.catchDefect((defect) => Effect.die(new Error(`FUZZ_CASES=1 FUZZ_SEED=${seed}`, { cause: defect })))
           ),

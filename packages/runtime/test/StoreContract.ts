@@ -17,6 +17,7 @@ import { flows } from "./contract/flows.ts"
 import { gateCases } from "./contract/gateCases.ts"
 import { gates } from "./contract/gates.ts"
 import * as kit from "./contract/kit.ts"
+import { known } from "./contract/known.ts"
 import { operating } from "./contract/operating.ts"
 import { outages } from "./contract/outages.ts"
 import { perpetual } from "./contract/perpetual.ts"
@@ -45,6 +46,7 @@ export const suite = (name: string, layer: Layer.Layer<DocketStore, unknown>, op
     describe("agenda", () => agenda(made))
     describe("flows", () => flows(made))
     describe("operating", () => operating(made))
+    describe("known failures", () => known(made))
     if (!made.isLive) describe("the model", () => comparison(layer, options))
   })
 }

@@ -5,7 +5,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Effect } from "effect"
 import { isAllowed, type Stored, type Transition, transitions } from "../src/internal/transitions.ts"
 import { resolve, sequences } from "./contract/commands.ts"
-import { initial, step } from "./StoreModel.ts"
+import { initial } from "./ModelState.ts"
+import { step } from "./StoreModel.ts"
 
 const states: ReadonlyArray<Stored> = [
   "None",

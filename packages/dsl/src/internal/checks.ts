@@ -29,6 +29,17 @@ export const integer = (operation: string, option: string, value: unknown, minim
     ? value
     : invalid(operation, option, `has to be an integer of at least ${minimum}, it is ${String(value)}`)
 
+/**
+ * A name: not empty, and not with half of a surrogate pair, for which UTF-8 has no bytes. Stores could not tell two such names
+ * apart.
+ */
+export const name = (operation: string, option: string, value: string): string =>
+  value === ""
+    ? invalid(operation, option, "must not be empty")
+    : value.isWellFormed()
+    ? value
+    : invalid(operation, option, "must not contain half of a surrogate pair")
+
 /** Whether an option is the object with one of these fields. */
 export const isPart = (u: unknown, ...names: ReadonlyArray<string>): u is Readonly<Record<string, unknown>> =>
   typeof u === "object" && u !== null && names.some((name) => Object.hasOwn(u, name))

@@ -20,7 +20,7 @@ import { DocketError, InvalidOption, InvalidPayload, LimitExceeded, type Reason 
 import type * as Task from "../Task.ts"
 import { type Codec, codec } from "./codec.ts"
 import { gatesAgain, gatesOf, textsOf } from "./gates.ts"
-import { isTooLong, makeGenerator, maxKeyBytes } from "./key.ts"
+import { complaintOf, isTooLong, makeGenerator, maxKeyBytes } from "./key.ts"
 import * as options from "./options.ts"
 
 /** The permission to add runs of a task. */
@@ -140,10 +140,17 @@ interface Adder {
 }
 
 /** What is wrong with what the functions of a task gave: they are the only unchecked part of an addition. */
-const complaint = (addition: { readonly key: unknown; readonly priority: unknown }) => {
-  const { key, priority } = addition
-  if (typeof key !== "string") return { option: "key", message: `a key has to be a text, it is ${String(key)}` }
-  if (key === "") return { option: "key", message: "a key must not be empty" }
+const complaint = (
+  { gates, key, priority }: {
+    readonly gates?: Docket.EncodedGates | undefined
+    readonly key: unknown
+    readonly priority: unknown
+  }
+) => {
+  const wrong = complaintOf(key)
+  if (wrong !== undefined) return { option: "key", message: wrong }
+  const bad = gates && textsOf(gates).map(complaintOf).find((wrong) => wrong !== undefined)
+  if (bad !== undefined) return { option: "key", message: `${bad} (of a gate)` }
   return Number.isSafeInteger(priority)
     ? undefined
     : { option: "priority", message: `a priority has to be an integer, it is ${String(priority)}` }

@@ -30,8 +30,13 @@ export type Ending =
 export type At =
   /** At a task. */
   | { readonly t: "step"; readonly p: string }
-  /** On its way from where a value came from; it has slept at `past`. */
-  | { readonly t: "go"; readonly from: Source; readonly past?: string | undefined }
+  /** On its way from where a value came from; it has slept at `past`, and left members to be cancelled at `rest`. */
+  | {
+    readonly t: "go"
+    readonly from: Source
+    readonly past?: string | undefined
+    readonly rest?: Extract<At, { readonly t: "fan" }>
+  }
   /** It cannot go on. */
   | { readonly t: "stuck"; readonly blame: Blame }
   /** At a gather of `n` members, of which so many have been added. */
@@ -51,12 +56,13 @@ export type At =
   /** It begins again, with its first input. */
   | { readonly t: "restart" }
   /**
-   * The members of a gather were cancelled, and end. Then the flow ends as well, or there is a failure behind `raise`, which
+   * The members of a gather were cancelled, or are to be (`cancels`), and end. Then the flow ends as well, or there is a failure behind `raise`, which
    * something may catch.
    */
   | {
     readonly t: "drain"
     readonly fan: Extract<At, { readonly t: "fan" }>
+    readonly cancels?: true
     readonly raise?: string | undefined
     readonly why: Ending
   }

@@ -15,7 +15,7 @@ import { type Graph, graphOf } from "./flowGraph.ts"
 import { addition as additionOf, first, type Way, type World } from "./flowRun.ts"
 import { stepsOf } from "./flowSteps.ts"
 import { decodeEnd } from "./flowValue.ts"
-import { isTooLong, maxKeyBytes } from "./key.ts"
+import { complaintOf, isTooLong, maxKeyBytes } from "./key.ts"
 import * as options from "./options.ts"
 import type { EncodedAdded, EncodedEvent, EncodedOutcome, EncodedRun } from "./wire.ts"
 
@@ -125,9 +125,9 @@ export const start = (
         return yield* fail(new InvalidOption({ option: "key", message }))
       }
       const key = computed.success ?? client.generate(some.docket, name, fiber)
-      if (typeof key !== "string" || key === "") {
-        const message = `flow "${name}": a key has to be a text that is not empty`
-        return yield* fail(new InvalidOption({ option: "key", message }))
+      const wrong = complaintOf(key)
+      if (wrong !== undefined) {
+        return yield* fail(new InvalidOption({ option: "key", message: `flow "${name}": ${wrong}` }))
       }
       if (isTooLong(key)) {
         return yield* fail(new LimitExceeded({ limit: maxKeyBytes, option: `the bytes of a key (flow "${name}")` }))

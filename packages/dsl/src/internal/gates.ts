@@ -5,7 +5,7 @@
  * applies to what waits already.
  */
 import type * as Duration from "effect/Duration"
-import { integer, invalid, isPart, millis } from "./checks.ts"
+import { integer, invalid, isPart, millis, name as checkName } from "./checks.ts"
 import { type AnyKey, keyOf, keyPart } from "./keyOf.ts"
 import type { EncodedDebounce, EncodedGates } from "./wire.ts"
 
@@ -36,7 +36,7 @@ interface Given {
 
 const about = (operation: string, name: string, option: unknown): About => {
   const { key, scope } = isPart(option, "key", "scope") ? option as Partial<About> : {} // the types of the option say so
-  if (scope === "") invalid(operation, `${name}.scope`, "must not be empty")
+  if (scope !== undefined) checkName(operation, `${name}.scope`, scope)
   return { key, scope }
 }
 

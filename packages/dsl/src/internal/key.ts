@@ -20,6 +20,14 @@ export const isTooLong = (key: string): boolean => {
   return bytes > maxKeyBytes
 }
 
+/** What is wrong with a key, whatever it was made of. */
+export const complaintOf = (key: unknown): string | undefined => {
+  if (typeof key !== "string") return `a key has to be a text, it is ${String(key)}`
+  if (key === "") return "a key must not be empty"
+  // UTF-8 has no bytes for it: two such keys would be the same
+  return key.isWellFormed() ? undefined : "a key must not contain half of a surrogate pair"
+}
+
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 // two digits at a time: a key is made for every run that was given none
 const pairs = Array.from({ length: 1024 }, (_, n) => alphabet[n >> 5]! + alphabet[n & 31]!)

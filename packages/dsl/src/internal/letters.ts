@@ -141,10 +141,12 @@ const additionOfFlow = Effect.fnUntraced(function*(
   clients: ReadonlyMap<string, client.Client>
 ): Effect.fn.Return<EncodedAddition | undefined, DocketError> {
   const graph = graphOf(flow)
-  const part = Result.try(() => flowRun.redriven(graph, encoded.thread!)) // the letters of flows have one
+  const part = Result.try(() => {
+    const thread = flowRun.redriven(graph, encoded.thread!) // the letters of flows have one
+    return { thread, granted: flowRun.isAtTask(thread) ? clients.get(encoded.task) : undefined }
+  })
   if (Result.isFailure(part)) return yield* left(encoded, part.failure)
-  const thread = part.success
-  const granted = flowRun.isAtTask(thread) ? clients.get(encoded.task) : undefined
+  const { granted, thread } = part.success
   if (granted !== undefined) {
     const decoded = yield* decodeLetter(graph.tasks.get(encoded.task)!, encoded)
     const addition = yield* additionOfTask(granted, granted.task, decoded, undefined)

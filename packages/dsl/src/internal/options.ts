@@ -14,14 +14,14 @@ import type * as Perpetual from "../Perpetual.ts"
 import type * as Retry from "../Retry.ts"
 import type * as Task from "../Task.ts"
 import type { TaskFailure } from "../TaskFailure.ts"
-import { integer, invalid, isPart, millis } from "./checks.ts"
+import { integer, invalid, isPart, millis, name as checkName } from "./checks.ts"
 import { type Gates, gates } from "./gates.ts"
 import type { AnyKey } from "./keyOf.ts"
 import type { Recurrence } from "./recurrence.ts"
 import * as ticks from "./recurrence.ts"
 import { checks, interval as checkInterval } from "./seed.ts"
 
-export { integer, invalid, millis } from "./checks.ts"
+export { integer, invalid, millis, name } from "./checks.ts"
 export { type AnyKey, keyOf } from "./keyOf.ts"
 
 const Id = "@effect-docket/dsl/Task"
@@ -197,8 +197,7 @@ const resolve = (task: Task.Any): Resolved => {
     : { success: retention, failure: retention }
   const options = get(PerpetualOptions)
   const perpetual = options === undefined ? undefined : recurrence(operation, options)
-  const lane = get(Lane)
-  if (lane === "") invalid(operation, "lane", "must not be empty")
+  const lane = checkName(operation, "lane", get(Lane))
   const priority: unknown = get(Priority) // a task may give a function
   if (typeof priority !== "function") {
     integer(operation, "priority", priority, Number.MIN_SAFE_INTEGER)

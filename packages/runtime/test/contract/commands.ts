@@ -2,7 +2,7 @@
  * Random sequences of commands for the model: few keys, few times, so that commands meet.
  */
 import { Arbitrary, Schema } from "effect"
-import type { Command, GateName, State, TaskName } from "../StoreModel.ts"
+import type { Command, GateName, State, TaskName } from "../ModelState.ts"
 
 export const keys = ["k1", "k2", "k3", "k4"] as const
 

@@ -22,10 +22,10 @@ import {
   mayBeHeld,
   type Run,
   type State,
-  step,
   type TaskName,
   workers
-} from "../StoreModel.ts"
+} from "../ModelState.ts"
+import { step } from "../StoreModel.ts"
 import { keys, type Raw, resolve, sequences } from "./commands.ts"
 import type { Options } from "./kit.ts"
 

@@ -2,7 +2,7 @@
  * A store whose n-th write goes wrong, and workers that die of it: on the machine of the simulation, so that a worker ends
  * where it stands and an hour takes no time. Each request is one atomic write of the store in memory.
  */
-import { Docket, DocketError, type Flow, type TaskGroup } from "@effect-docket/dsl"
+import { type Docket, DocketError, type Flow, type TaskGroup } from "@effect-docket/dsl"
 import { DocketEngine, DocketStore, MemoryStore } from "@effect-docket/runtime"
 import { Cause, Context, Effect, Exit, Fiber, Layer, Logger, Queue, Schedule, Scope, Stream } from "effect"
 import { Chance } from "../../src/internal/simulation/chance.ts"
@@ -92,7 +92,10 @@ class World {
       const loop = yield* start(group, options).pipe(Effect.provideContext(services))
       yield* work(loop, false)
     }).pipe(Scope.provide(Scope.makeUnsafe()))
-    Effect.runForkWith(process.context)(program)
+    Effect.runForkWith(process.context)(program).addObserver((exit) => {
+      // a worker that does not find the store does not start
+      if (Exit.isFailure(exit)) this.#kill(member)
+    })
   }
 
   #kill({ process, scope }: Member): void {
@@ -199,11 +202,16 @@ export const play = <A>(
     world.run(
       Effect.scoped(Effect.flatMap(world.store.subscribe(undefined), (queue) =>
         Effect.forever(Effect.map(Queue.take(queue), ({ event, key }) => {
-          if (event._tag === "Step") events.push(`${key} ${event.step} ${event.state}`)
-          else if (event._tag === "Finished") events.push(`${key} Finished`)
+          if (event._tag === "Step") {
+            events.push(`${key} ${event.step} ${event.state}`)
+          } else if (event._tag === "Finished") {
+            events.push(`${key} Finished`)
+          }
         }))))
     )
-    for (let n = 0; n < (subject.workers ?? 2); n++) world.start()
+    for (let n = 0; n < (subject.workers ?? 2); n++) {
+      world.start()
+    }
     const producer = Layer.provideMerge(subject.client, engineOf(world.store))
     const exit = yield* world.await(world.run(Effect.provide(produce, producer) as Effect.Effect<A, unknown>)) // it has all it needs
     const { deaths, lostReplies, writes } = world
@@ -216,7 +224,9 @@ export const play = <A>(
     yield* world.await(world.run(Effect.sleep("15 days")))
     const { held, kept, leased, ready, runs, scheduled, waiters } = sizes(world.store)
     for (const [what, size] of Object.entries({ held, kept, leased, ready, runs, scheduled, waiters })) {
-      if (size !== 0) left.push(`${size} ${what}`)
+      if (size !== 0) {
+        left.push(`${size} ${what}`)
+      }
     }
     return { exit, writes, deaths, lostReplies, events, left }
   })

@@ -185,12 +185,12 @@ class Choices {
   chain(place: Place): Chain {
     const start = this.start(place)
     const steps: Array<Step> = []
-    let begun = place.begun || start._tag !== "Input"
+    let begun = place.begun || start._tag === "Task"
     const most = place.depth >= 4 ? 8 : place.depth >= 1 ? 4 : 1
     for (let n = Math.max(this.one(most + 1), this.one(most + 1)); n > 0 && !this.isOver; n--) {
       const step = this.step({ ...place, depth: place.depth - 1, begun })
       steps.push(step)
-      if (step._tag === "Then" || step._tag === "Poll") begun = true
+      if (step._tag === "Poll" || (step._tag === "Then" && step.chain.start._tag === "Task")) begun = true
     }
     return { start, steps }
   }

@@ -98,6 +98,11 @@ class Both extends Flow.make(
   )
 ) {}
 
+class Patient extends Flow.make(
+  "Patient",
+  Narrow.pipe(Flow.sleep("10 minutes"), Flow.andThen(Work, next), Flow.deadline("3 seconds"))
+) {}
+
 const chance = <A>(choices: ReadonlyArray<A>): Effect.Effect<A> =>
   Effect.map(Random.nextIntBetween(0, choices.length, { halfOpen: true }), (index) => choices[index]!)
 
@@ -124,7 +129,8 @@ export const flows: Effect.Effect<Simulation.Workload> = Effect.sync(() => {
       Docket.start(Quorum, input, options),
       Docket.start(Strict, input, options),
       Docket.start(Saga, input, options),
-      Docket.start(Both, input, options)
+      Docket.start(Both, input, options),
+      Docket.start(Patient, input, options)
     ])
   })
 
@@ -162,7 +168,7 @@ export const flows: Effect.Effect<Simulation.Workload> = Effect.sync(() => {
 
   return Simulation.workload({
     group: Parts,
-    flows: [Row, Branch, Total, Settled, Quorum, Strict, Saga, Both],
+    flows: [Row, Branch, Total, Settled, Quorum, Strict, Saga, Both, Patient],
     handlers,
     produce: start,
     verify: Effect.suspend(() => wrong.length === 0 ? Effect.void : Effect.fail(wrong.join("\n")))

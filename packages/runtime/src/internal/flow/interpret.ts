@@ -96,6 +96,13 @@ export const interpret = (
   })
 
 const hear = (run: Run, happened: Happened): Answer => {
+  const { at } = run.state
+  return at.t === "go" && at.rest !== undefined
+    ? Effect.andThen(cancelRest(run, at.rest), () => goOnFrom(run, happened))
+    : goOnFrom(run, happened)
+}
+
+const goOnFrom = (run: Run, happened: Happened): Answer => {
   const { state: { at, root, trail }, world } = run
   switch (at.t) {
     case "stuck":
@@ -103,7 +110,8 @@ const hear = (run: Run, happened: Happened): Answer => {
     case "undo":
       return undo(run, trail, at.i - 1, at.why)
     case "drain":
-      return happened._tag === "Cancelled" ? leave(run, at.fan, undefined, { t: "cancelled" }) : drained(run, at)
+      if (happened._tag === "Cancelled") return leave(run, at.fan, undefined, { t: "cancelled" })
+      return at.cancels ? leave(run, at.fan, at.raise, at.why) : drained(run, at)
     case "restart":
       return Effect.flatMap(again(world, "", trail, root), (start) => proceed(run, start, trail))
     case "fan":
@@ -469,11 +477,13 @@ const gather = (run: Run, at: AtFan, happened: Happened): Answer => {
     const signal = value._tag === "Value"
       ? { ...value, from: { p: at.p, g: { ...over, ...open && { open } } } }
       : value
-    if (signal._tag === "Failure" && cancels) {
-      return yield* leave(run, at, at.p, { t: "failed", blame: yield* blameOf(signal) })
-    }
-    if (cancels) yield* cancelRest(run, at)
-    return yield* proceed(run, { after: at.p, signal }, yield* collect(run, at))
+    if (!cancels) return yield* proceed(run, { after: at.p, signal }, yield* collect(run, at))
+    // what was decided is written before members are cancelled: whoever takes this up meanwhile finds it so
+    const next: At = signal._tag === "Failure"
+      ? { t: "drain", fan: at, cancels: true, raise: at.p, why: { t: "failed", blame: yield* blameOf(signal) } }
+      : { t: "go", from: signal.from!, rest: at } // as above
+    const passed = next.t === "go" ? yield* collect(run, at) : trail
+    return goOn(run, next, passed, { _tag: "Between", due: { after: 0 } })
   })
 }
 

@@ -131,13 +131,11 @@ export class MemoryDocket {
     const run = new Run(addition, this.groups.of(addition.task, addition.version, addition.lane), ++this.#sequence, due)
     run.state = replaces ? known.state : "None"
     this.#runs.set(addition.key, run)
+    if (known?.part !== undefined) this.#expect(known.part, undefined)
     if (run.part !== undefined) {
-      if (known?.part !== undefined) {
-        this.#expect(known.part, undefined)
-        if (addition.redrive !== undefined) {
-          run.part.gathered = known.part.gathered
-          run.retention = known.retention
-        }
+      if (known?.part !== undefined && addition.redrive !== undefined) {
+        run.part.gathered = known.part.gathered
+        run.retention = known.retention
       }
       const { thread } = run.part
       if (thread.deadline !== undefined) run.part.thread = { ...thread, deadline: due + thread.deadline }
@@ -646,6 +644,8 @@ export class MemoryDocket {
   #mayJoin({ gather, generation, index, key }: Docket.EncodedParent, again: boolean): boolean {
     const part = this.#runs.get(key)?.part
     if (part === undefined || part.run.generation !== generation) return false
+    // a request that was on its way for long
+    if (isSettled(part.run.state) && !again) return false
     const gathered = part.gathered?.get(gather)
     if (again) gathered?.forget(index)
     return gathered?.members.has(index) !== true
@@ -659,7 +659,7 @@ export class MemoryDocket {
   ): void {
     const { run } = part
     if (run.cancelling && (change._tag === "HandOver" ? part.thread : change.thread).onCancel !== "ignore") {
-      if (change._tag === "Continue") part.thread = change.thread
+      if (change._tag === "Continue") this.#become(part, change.thread)
       this.#abort(run, "abort", now)
       return
     }
@@ -677,12 +677,12 @@ export class MemoryDocket {
       this.#ready(run, "continue", now)
       return
     }
-    if (part.thread.step !== change.thread.step) this.#publishStep(part, "Ended", now)
-    part.thread = change.thread
+    const moves = part.thread.step !== change.thread.step
+    if (moves) this.#publishStep(part, "Ended", now)
+    this.#become(part, change.thread)
     part.exit = undefined
     part.stopped = undefined
     if (change.forget !== undefined) part.forget(change.forget)
-    this.#expect(part, change.thread.deadline)
     for (const member of members) this.#addOne(member, now)
     const { to } = change
     if (to._tag !== "Step") {
@@ -690,7 +690,7 @@ export class MemoryDocket {
       if (to._tag === "Between") return this.#place(run, "continue", this.#due(to.due, now), now, false)
       part.waitsFor = to.gather
       part.last = to.gather.id
-      if (change.thread.step !== undefined) this.#publishStep(part, "Started", now)
+      if (moves) this.#publishStep(part, "Started", now)
       if (part.isGathered) {
         part.waitsFor = undefined
         return this.#ready(run, "continue", now)
@@ -719,7 +719,8 @@ export class MemoryDocket {
     this.#take(run)
     this.#gates.settled(run)
     part.waitsFor = undefined
-    part.stopped = stopped
+    // a limit that passes before its interpreter has come undoes no cancel
+    if (part.stopped?._tag !== "Cancelled") part.stopped = stopped
     run.cancelling = false
     run.token = undefined
     run.progress = undefined
@@ -748,6 +749,13 @@ export class MemoryDocket {
   #leaveFlow(part: Part, member: Docket.EncodedMember, now: number): void {
     this.#expect(part, undefined)
     if (part.parent !== undefined) this.#report(part.parent, member, now)
+  }
+
+  #become(part: Part, thread: Part["thread"]): void {
+    // out of the heap before what it is ordered by changes
+    this.#expect(part, undefined)
+    part.thread = thread
+    this.#expect(part, thread.deadline)
   }
 
   #expect(part: Part, deadline: number | undefined): void {

@@ -15,6 +15,10 @@ export interface Generation {
   notBefore: number
   latest: Claimed | undefined
   cancelling: boolean
+  /** Whom it tells how it ended, if it is a member of a gather. */
+  readonly parent: Docket.EncodedParent | undefined
+  /** The gather that it waits for, until it is claimed again. */
+  waitsFor: Docket.EncodedGather | undefined
   /** How often it was claimed since a body began. */
   idle: number
   /** How it ended: the tag of its outcome, or `Replaced`. */

@@ -8,6 +8,7 @@ import type { Docket } from "@effect-docket/dsl"
 import type { Fence, Pause, Renewed, StoredEvent, TurnReply, TurnRequest, WorkerOptions } from "../../DocketStore.ts"
 import { bodyKeyOf, type Claimed, claimState, type Generation, isHeld, nameOf, stateOf } from "./books.ts"
 import { Gates } from "./gates.ts"
+import { Gathers } from "./gathers.ts"
 import type { Trace } from "./trace.ts"
 
 /** How much happened. */
@@ -47,6 +48,7 @@ export class Ledger {
   retention = 0
   readonly #trace: Trace
   readonly #gates = new Gates()
+  readonly #gathers = new Gathers()
   readonly #ofProcess = new Map<string, Array<Claimed>>()
   readonly #paused = new Map<string, Pause>()
   readonly #strikes = new Map<string, Docket.EncodedStrike>()
@@ -91,6 +93,7 @@ export class Ledger {
     const { gates, key, task, thread } = addition
     const { disposition, due, generation } = answer
     // a member whose gather has heard of it already
+    if (thread?.parent !== undefined && addition.onExisting === "replace") this.#gathers.again(thread.parent)
     if ((thread?.parent !== undefined && generation === 0) || this.#members.has(key)) return
     const known = this.current.get(answer.key ?? key)
     if (disposition === "Struck") {
@@ -154,6 +157,8 @@ export class Ledger {
       gates,
       notBefore,
       latest: undefined,
+      parent: this.additions.get(key)?.thread?.parent,
+      waitsFor: undefined,
       cancelling: false,
       idle: 0,
       ended: undefined
@@ -251,9 +256,13 @@ export class Ledger {
         : change._tag === "Continue" && change.to._tag !== "Gather"
         ? dueOf(change.to.due, now)
         : now
+      run.waitsFor = change._tag === "Continue" && change.to._tag === "Gather" ? change.to.gather : undefined
       if (change._tag === "Continue") run.gates = change.to._tag === "Step" ? change.to.gates : undefined
       for (const member of members ?? []) {
         this.#members.add(member.key)
+        if (member.thread?.parent !== undefined && member.onExisting === "replace") {
+          this.#gathers.again(member.thread.parent)
+        }
         this.additions.set(member.key, member)
         this.retention = Math.max(this.retention, member.retention.success, member.retention.failure)
       }
@@ -297,6 +306,10 @@ export class Ledger {
         !run.cancelling || claim.thread !== undefined,
         () => `${nameOf(claim)} is claimed after somebody had cancelled it`
       )
+      const early = run.waitsFor === undefined || claim.thread?.stopped !== undefined
+        ? undefined
+        : this.#gathers.released(key, generation, run.waitsFor)
+      if (early !== undefined) this.violation(`${nameOf(claim)}: ${early}`)
       run.cancelling = false
       run.idle = run.latest?.starts === 0 && run.latest.thread === undefined ? run.idle + 1 : 0
       this.#check(run.idle !== mostIdle, () => `${nameOf(claim)} is claimed ${mostIdle} times, and never begins`)
@@ -389,7 +402,10 @@ export class Ledger {
     }
     this.#check(run.ended === undefined, () => `${event._tag} of ${key}#${generation}, but ${stateOf(run)}`)
     const { latest } = run
-    if (event._tag === "Finished") run.ended = event.outcome._tag
+    if (event._tag === "Finished") {
+      run.ended = event.outcome._tag
+      if (run.parent !== undefined) this.#gathers.ended(run.parent, event.outcome)
+    }
     // the store took it back
     if ((event._tag === "Ready" || event._tag === "Finished") && latest !== undefined && isHeld(run)) {
       this.#check(

@@ -14,8 +14,8 @@ import type { World } from "./world.ts"
 // Longer than a lease of a simulation and the longest wait of a worker for a store that was away.
 const grace = 30_000
 
-// Looks at what is left, with more time in between each time: half an hour in all. A body takes less.
-const looks = 60
+// Looks at what is left, with more time in between each time: a quarter of an hour in all. A body takes less.
+const looks = 42
 
 /** Nothing goes wrong from here on; measures of operators stay. Those who are there have to do it, if anybody is. */
 const calm = Effect.fnUntraced(function*(world: World) {
@@ -67,8 +67,12 @@ const explains = Effect.fnUntraced(function*(world: World, isComplete: boolean) 
   // those that were to begin work may have found no store
   if (world.workers.size === 0) return
   const isBusy = world.ledger.figures.claims > claims
-  for (const { key, state } of yield* left(world)) {
+  for (const { key, state, thread } of yield* left(world)) {
     const explanation = yield* Effect.orDie(world.store.explain(key))
+    const isExpired = thread?.deadline !== undefined && thread.deadline < world.machine.now - grace
+    if (isExpired && isComplete && explanation._tag !== "Paused" && state !== "Running") {
+      world.ledger.violation(`${key} is ${state}, and its deadline is over`)
+    }
     if (isVisiblyWaiting(explanation, world.machine.now, isBusy, isComplete)) continue
     world.ledger.violation(`${key} is ${state} and does not move: ${explanation._tag}`)
   }

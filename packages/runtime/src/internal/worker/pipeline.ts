@@ -5,6 +5,7 @@
  * pipeline ends with one settlement, and the worker goes on. It runs uninterruptibly but for the handler itself.
  */
 import { TaskFailure } from "@effect-docket/dsl"
+import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -329,12 +330,18 @@ const interpreted = (
     Effect.catch((error) => Effect.as(report("Warn", slot, `its flow waits: ${error.message}`), { change: otherwise })),
     Effect.catchCause((cause) => {
       const outcome = defect(slot, Cause.squash(cause)) as Extract<Outcome, { readonly _tag: "Failure" }> // as `defect` makes it
-      return report("Error", slot, "its flow cannot be interpreted", cause).pipe(
-        Effect.andThen(encodeFailure(slot, outcome.error)),
-        Effect.map(({ exit }): flows.Written => ({ change: { _tag: "Failed", exit } }))
+      return Effect.andThen(
+        report("Error", slot, "its flow cannot be interpreted", cause),
+        endFlow(slot, outcome.error)
       )
     })
   )
+
+/** Ends a flow with a failure that no step of it is to blame for. */
+const endFlow = (slot: Slot, error: unknown): Effect.Effect<flows.Written> =>
+  Effect.map(encodeFailure(slot, error), ({ exit }) => ({
+    change: { _tag: "Failed", exit: Interpreter.values.writeEnd({ from: { p: undefined, e: exit }, undo: [] }) }
+  }))
 
 // a flow whose store is away, for what it has to read, is looked at again then
 const later = 1000
@@ -351,9 +358,7 @@ const between = (env: Env, slot: Slot, thread: ClaimedThread): Effect.Effect<voi
   const written = flow === undefined
     ? Effect.succeed<flows.Written>({ change: { _tag: "Released" } })
     : slot.claim.lost > mostLost
-    ? Effect.map(encodeFailure(slot, errorOf(failed(slot, lostReason(slot)))), ({ exit }) => ({
-      change: { _tag: "Failed", exit } as const
-    }))
+    ? endFlow(slot, errorOf(failed(slot, lostReason(slot))))
     : interpreted(slot, flows.interpret(flow, slot.claim, thread, happened, env.storeNow()), {
       _tag: "Snooze",
       after: later

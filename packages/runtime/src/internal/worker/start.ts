@@ -34,9 +34,9 @@ const readOptions = (options: AnyOptions, limits: Settings["limits"]) => {
   const slots = Array.isArray(lanes) ? undefined : new Map(Object.entries(lanes as Readonly<Record<string, number>>)) // the other member of the union
   const names = slots === undefined ? lanes as ReadonlyArray<string> : Array.from(slots.keys()) // as above
   if (names.length === 0) Interpreter.invalid(operation, "lanes", "has to name a lane")
-  if (names.includes("")) Interpreter.invalid(operation, "lanes", "the name of a lane must not be empty")
+  for (const lane of names) Interpreter.name(operation, "lanes", lane)
   slots?.forEach((count, lane) => Interpreter.integer(operation, `lanes.${lane}`, count, 1))
-  if (options.name === "") Interpreter.invalid(operation, "name", "must not be empty")
+  if (options.name !== undefined) Interpreter.name(operation, "name", options.name)
   limits?.forEach((limit, task) => Interpreter.integer(operation, `limits.${task}`, limit, 0))
   const settings: Settings = {
     name: options.name ?? `${hostname()}/${process.pid}/${++workers}`,
