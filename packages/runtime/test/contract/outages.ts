@@ -158,7 +158,9 @@ export const outages = ({ isLive, passing, test }: Kit): void => {
       yield* passing(Effect.forEach(runs, (run) => run.await, { concurrency: 50 }))
       // the last turn may have to be sent again
       yield* passing(worker.stop)
-      assert.deepStrictEqual(seen.toSorted((a, b) => a - b), runs.map((_, n) => n))
+      // in real time a busy machine may lose a lease, and then a body runs again; it is settled once all the same
+      const ran = isLive ? Array.from(new Set(seen)) : seen
+      assert.deepStrictEqual(ran.toSorted((a, b) => a - b), runs.map((_, n) => n))
       assert.strictEqual(completed, size)
       // with real time it depends on how fast the bodies are
       assert.isAtMost(most, 2)
