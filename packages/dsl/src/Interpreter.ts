@@ -30,6 +30,14 @@ export { decodeEvent, decodeOutcome, errorOf } from "./internal/execution.ts"
 export { type AnyRetry, integer, invalid, millis, name, type Resolved, resolved } from "./internal/options.ts"
 
 /**
+ * Whether a text has more bytes than it may.
+ *
+ * @category codecs
+ * @since 0.1.0
+ */
+export { isLonger } from "./internal/key.ts"
+
+/**
  * The gates of a task, and those that a run has to pass.
  *
  * @category options

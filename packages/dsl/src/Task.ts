@@ -326,6 +326,8 @@ export interface Options<P, I, E> {
     readonly success?: Duration.Input | undefined
     readonly failure?: Duration.Input | undefined
   } | undefined
+  /** How many bytes a payload, a success, an error or a progress report may have, as JSON in UTF-8. Default 1 MiB. */
+  readonly maxBytes?: number | undefined
   /** Version of the payload schema. Default 1. */
   readonly version?: number | undefined
   /** Rewrites the stored JSON of an older version before decoding; the result is the constructor input. */
@@ -515,3 +517,10 @@ export const Lane: Context.Reference<string> = options_.Lane
  */
 export const Retention: Context.Reference<{ readonly success: Duration.Input; readonly failure: Duration.Input }> =
   options_.Retention
+/**
+ * How many bytes a payload, a success, an error or a progress report may have.
+ *
+ * @category annotations
+ * @since 0.1.0
+ */
+export const MaxBytes: Context.Reference<number> = options_.MaxBytes

@@ -135,7 +135,7 @@ describe("Agenda.table", () => {
 
   it.effect("keeps every item in one line, whatever its key is", () =>
     Effect.gen(function*() {
-      const keys = ["a b", "a\nb", "\u2028", "\u202egnp", "\ud800", "\uffff", "{\"\u00e9\u{1f600}\"}", "x".repeat(4000)]
+      const keys = ["a b", "a\nb", "\u2028", "\u202egnp", "\uffff", "{\"\u00e9\u{1f600}\"}", "x".repeat(4000)]
       const batch = keys.reduce<Agenda.Batch<typeof Mail>>(
         (batch, key) => Agenda.add(batch, Mail, { id: 1 }, { key }),
         Agenda.empty
@@ -147,7 +147,6 @@ describe("Agenda.table", () => {
         "\"a\\nb\"",
         "\"\\u{2028}\"",
         "\"\\u{202e}gnp\"",
-        "\"\\ud800\"",
         "\"\\u{ffff}\"",
         "{\"\u00e9\u{1f600}\"}",
         `${"x".repeat(59)}…`

@@ -100,28 +100,32 @@ const threadOf = (thread: Docket.EncodedThread | undefined) => {
   return { deadline, flow, onCancel, state, step, version }
 }
 
+const together = { concurrency: "unbounded" } as const
+
 const seen = Effect.fnUntraced(function*({ docket, generations }: Side) {
-  const all: Array<unknown> = []
-  for (const key of [...keys, plain]) {
+  const ofKey = Effect.fnUntraced(function*(key: string) {
     const run = yield* docket.get(key)
-    if (run === undefined) {
-      all.push([key, (yield* docket.explain(key))._tag])
-      continue
-    }
+    if (run === undefined) return [key, (yield* docket.explain(key))._tag]
     const { generation, thread, ...rest } = run
     generations.set(key, generation)
-    all.push([key, rest, threadOf(thread), yield* docket.explain(key), yield* docket.outcome(key, generation)])
-  }
-  for (const key of parents) {
-    for (const gather of gathers) all.push([key, gather, yield* docket.members(key, gather, 0, indexes)])
-  }
-  for (const task of ["T", "F"]) {
-    const letters = yield* Stream.runCollect(docket.deadLetters(task))
-    all.push(letters.map(({ exit, key, thread }) => [key, exit, threadOf(thread)]).toSorted())
-  }
-  all.push((yield* docket.counts).toSorted((a, b) => a.task < b.task || (a.task === b.task && a.lane < b.lane) ? -1 : 1))
-  all.push((yield* Stream.runCollect(docket.snapshot)).map(({ key }) => key).toSorted())
-  return all
+    return [key, rest, threadOf(thread), yield* docket.explain(key), yield* docket.outcome(key, generation)]
+  })
+  const lettersOf = (task: string) =>
+    Effect.map(
+      Stream.runCollect(docket.deadLetters(task)),
+      (letters) => letters.map(({ exit, key, thread }) => [key, exit, threadOf(thread)]).toSorted()
+    )
+  return yield* Effect.all([
+    Effect.forEach([...keys, plain], ofKey, together),
+    Effect.forEach(
+      parents.flatMap((key) => gathers.map((gather) => [key, gather] as const)),
+      ([key, gather]) => docket.members(key, gather, 0, indexes),
+      together
+    ),
+    Effect.forEach(["T", "F"], lettersOf, together),
+    Effect.map(docket.counts, (counts) => counts.map((count) => JSON.stringify(count)).toSorted()),
+    Effect.map(Stream.runCollect(docket.snapshot), (runs) => runs.map(({ key }) => key).toSorted())
+  ], together)
 })
 
 const shown = ({ generation: _, startedAt: _startedAt, thread, token: _token, ...rest }: DocketStore.Claim) => ({
@@ -374,7 +378,7 @@ const play = Effect.fnUntraced(function*(seed: number) {
 }, Effect.scoped)
 
 const settings = Config.all({
-  runs: Config.withDefault(Config.Int("DOCKET_THREADS_RUNS"), 60),
+  runs: Config.withDefault(Config.Int("DOCKET_THREADS_RUNS"), 25),
   seed: Config.withDefault(Config.Int("DOCKET_THREADS_SEED"), 1)
 })
 
@@ -383,5 +387,5 @@ describe("runs of flows in Redis and in memory", () => {
     Effect.gen(function*() {
       const { runs, seed } = yield* settings
       for (const n of range(runs)) yield* play(seed + n)
-    }), 120_000)
+    }), 60_000)
 })

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { Agenda, Docket, DocketError } from "@effect-docket/dsl"
+import { Agenda, Docket, type DocketError } from "@effect-docket/dsl"
 import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"

@@ -17,3 +17,10 @@ export * as DocketTest from "./DocketTest.ts"
  * @since 0.1.0
  */
 export * as Simulation from "./Simulation.ts"
+
+/**
+ * Whether what is stored can still be read, found out before a deploy.
+ *
+ * @since 0.1.0
+ */
+export * as SchemaLock from "./SchemaLock.ts"

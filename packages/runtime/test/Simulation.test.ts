@@ -7,6 +7,10 @@ import { Docket, Task, TaskGroup } from "@effect-docket/dsl"
 import { Simulation } from "@effect-docket/runtime/testing"
 import { assert, describe, it, vi } from "@effect/vitest"
 import { Config, Console, Duration, Effect, Random, Schema } from "effect"
+import type { Change, Claim, TurnReply, WorkerOptions } from "../src/DocketStore.ts"
+import { Ledger } from "../src/internal/simulation/ledger.ts"
+import { Trace } from "../src/internal/simulation/trace.ts"
+import { addition } from "./contract/seam.ts"
 import { flows } from "./simulation/flows.ts"
 import { finite, standard } from "./simulation/standard.ts"
 
@@ -168,4 +172,157 @@ describe("Simulation", () => {
       assert.isAbove(drawn[0]!.length, 3)
       assert.deepStrictEqual(drawn[1], drawn[0])
     }))
+})
+
+/** A ledger that has seen one run of the task "T" being added at 0, due at 10, and what it says of what comes then. */
+const audited = (
+  perpetual: boolean,
+  story: (tell: {
+    readonly claim: (now: number, token: string, process?: string) => void
+    readonly settle: (now: number, token: string, tag: "Completed" | "Failed" | "Released", answer: string) => void
+    readonly body: (token: string) => void
+    readonly ledger: Ledger
+  }) => void
+): ReadonlyArray<string> => {
+  const ledger = new Ledger(new Trace(() => 0), new Set(perpetual ? ["T"] : []))
+  const options: WorkerOptions = {
+    worker: "w",
+    tasks: new Map([["T", 1]]),
+    lanes: ["default"],
+    lease: 100,
+    onWake: () => {}
+  }
+  const reply = (fields: Partial<TurnReply>): TurnReply => ({
+    now: 0,
+    settled: [],
+    claimed: [],
+    cancelled: [],
+    unserved: [],
+    ...fields
+  })
+  const claimOf = (token: string): Claim => ({
+    key: "k",
+    generation: 1,
+    token,
+    task: "T",
+    version: 1,
+    payload: "{}",
+    attempt: 1,
+    lost: 0,
+    failures: undefined,
+    due: 10,
+    startedAt: Number(token),
+    trace: undefined
+  })
+  ledger.added([addition("k", { due: { at: 10 } })], [{ disposition: "Added", generation: 1, due: 10 }], 0)
+  story({
+    ledger,
+    claim: (now, token, process = "w") => ledger.claimed(process, options, reply({ claimed: [claimOf(token)] }), now),
+    settle: (now, token, tag, answer) => {
+      const change: Change = tag === "Released" ? { _tag: tag } : { _tag: tag, exit: "" }
+      const settle = [{ key: "k", generation: 1, token, change, successor: undefined }]
+      const request = { settle, capacity: 0, lanes: undefined, except: undefined }
+      ledger.settled(request, reply({ settled: [answer as TurnReply["settled"][number]] }), now) // one of them
+    },
+    body: (token) => {
+      const claim = ledger.begin("w", "k", 1, Number(token))
+      if (claim !== undefined) claim.result = "Success"
+    }
+  })
+  return ledger.violations
+}
+
+const finished = (at: number) =>
+  ({
+    task: "T",
+    key: "k",
+    generation: 1,
+    event: { _tag: "Finished", at, outcome: { _tag: "Exit", exit: "" } }
+  }) as const
+
+describe("The ledger of a simulation", () => {
+  it("has nothing to say of what is as promised", () => {
+    assert.deepStrictEqual(
+      audited(false, ({ body, claim, ledger, settle }) => {
+        claim(10, "1")
+        body("1")
+        settle(20, "1", "Released", "Applied")
+        // what it took back is another one's
+        claim(20, "2", "other")
+        claim(120, "3")
+        settle(121, "2", "Completed", "Lost")
+        body("3")
+        settle(130, "3", "Completed", "Applied")
+        ledger.event(finished(130))
+        settle(131, "3", "Completed", "Duplicate")
+      }),
+      []
+    )
+  })
+
+  for (
+    const [text, story] of [
+      ["2 ms early", ({ claim }) => claim(8, "1")],
+      ["is claimed while w holds it until 110", ({ claim }) => {
+        claim(10, "1")
+        claim(109, "2")
+      }],
+      ["was Applied, but other has it by now", ({ claim, settle }) => {
+        claim(10, "1")
+        claim(110, "2", "other")
+        settle(111, "1", "Failed", "Applied")
+      }],
+      ["was Lost, but it is held until 110", ({ claim, settle }) => {
+        claim(10, "1")
+        settle(11, "1", "Failed", "Lost")
+      }],
+      ["but its body did not succeed", ({ claim, settle }) => {
+        claim(10, "1")
+        settle(11, "1", "Completed", "Applied")
+      }],
+      ["began twice", ({ body, claim }) => {
+        claim(10, "1")
+        body("1")
+        body("1")
+      }],
+      ["which it was not given", ({ body }) => body("1")],
+      ["had ended (Exit)", ({ claim, ledger, settle }) => {
+        claim(10, "1")
+        settle(11, "1", "Failed", "Applied")
+        ledger.event(finished(11))
+        ledger.event(finished(12))
+      }],
+      ["was taken from w, which holds it until 110", ({ claim, ledger }) => {
+        claim(10, "1")
+        ledger.event({ ...finished(50), event: { _tag: "Ready", at: 50 } })
+      }],
+      ["is claimed after somebody had cancelled it", ({ claim, ledger }) => {
+        claim(10, "1")
+        ledger.cancelled("k", true)
+        claim(110, "2")
+      }],
+      ["while T is struck", ({ claim, ledger }) => {
+        ledger.measures.struck({ task: "T", where: [], reason: "", until: undefined })
+        claim(10, "1")
+      }],
+      ["while it is paused", ({ claim, ledger }) => {
+        ledger.measures.paused({ task: undefined, lane: "default" })
+        claim(10, "1")
+      }],
+      ["and nobody added it", ({ ledger }) => ledger.event({ ...finished(10), generation: 2 })]
+    ] as ReadonlyArray<readonly [string, Parameters<typeof audited>[1]]>
+  ) {
+    it(`says: ${text}`, () => {
+      const violations = audited(false, story)
+      assert.isTrue(violations.some((violation) => violation.includes(text)), violations.join("; "))
+    })
+  }
+
+  it("says: and nothing follows it", () => {
+    const violations = audited(true, ({ claim, settle }) => {
+      claim(10, "1")
+      settle(11, "1", "Failed", "Applied")
+    })
+    assert.include(violations.join(), "and nothing follows it")
+  })
 })

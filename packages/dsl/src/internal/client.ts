@@ -20,7 +20,7 @@ import { DocketError, InvalidOption, InvalidPayload, LimitExceeded, type Reason 
 import type * as Task from "../Task.ts"
 import { type Codec, codec } from "./codec.ts"
 import { gatesAgain, gatesOf, textsOf } from "./gates.ts"
-import { complaintOf, isTooLong, makeGenerator, maxKeyBytes } from "./key.ts"
+import { complaintOf, isLonger, isTooLong, makeGenerator, maxKeyBytes } from "./key.ts"
 import * as options from "./options.ts"
 
 /** The permission to add runs of a task. */
@@ -164,11 +164,17 @@ const address = (
   operation: string,
   { docket, madeAt }: Adder,
   task: Task.Any,
-  { gates, key, lane, priority, retention, version }: Prepared,
+  { gates, key, lane, maxBytes, priority, retention, version }: Prepared,
   { json, value }: { readonly json: string; readonly value: unknown },
   due: Docket.Due,
   given: Given | undefined
 ): Exit.Exit<Docket.EncodedAddition, DocketError> => {
+  if (isLonger(json, maxBytes)) {
+    return fail(
+      operation,
+      new LimitExceeded({ limit: maxBytes, option: `the bytes of a payload (\`maxBytes\` of task "${task._tag}")` })
+    )
+  }
   const addition = Result.try((): Docket.EncodedAddition => ({
     task: task._tag,
     version,

@@ -52,14 +52,39 @@ const then = <A, B>(self: Step<A>, f: (value: A) => Step<B>): Step<B> =>
     ? Exit.isSuccess(self) ? f(self.value as A) : self as Exit.Exit<never, string> // an exit of a step is one of its values
     : Effect.flatMap(self, f)
 
+// Twice as deep, a recursive schema overflows the stack, and it must not depend on whose stack it is whether a text can be
+// read. What is nested by hand stays far below.
+const maxDepth = 500
+
+/** Whether a text is nested too deep. One that is shorter than its brackets would be is not looked at. */
+const isTooDeep = (json: string): boolean => {
+  if (json.length <= 2 * maxDepth) return false
+  let depth = 0
+  let quoted = false
+  for (let i = 0; i < json.length; i++) {
+    const code = json.charCodeAt(i)
+    if (code === quote) quoted = !quoted
+    else if (quoted) i += code === backslash ? 1 : 0
+    else if (code === bracket || code === brace) {
+      if (++depth > maxDepth) return true
+    } else if (code === bracket + 2 || code === brace + 2) depth--
+  }
+  return false
+}
+const [quote, backslash, bracket, brace] = [34, 92, 91, 123] as const // each closing one is two behind its opening one
+
+const tooDeep = Exit.fail(`it is nested deeper than ${maxDepth} levels`)
+
 const parse = (json: string): Step<unknown> => {
+  if (isTooDeep(json)) return tooDeep
   const value = Result.try(() => JSON.parse(json) as unknown)
   return Result.isSuccess(value)
     ? Exit.succeed(value.success)
     : Exit.fail(`the stored text is not JSON (${message(value.failure)})`)
 }
 
-const stringify = (value: unknown): Step<string> => guarded(() => Exit.succeed(JSON.stringify(value)))
+const stringify = (value: unknown): Step<string> =>
+  then(guarded(() => Exit.succeed(JSON.stringify(value))), (json) => isTooDeep(json) ? tooDeep : Exit.succeed(json))
 
 /** The JSON codec of a schema. Whoever runs its steps provides the services: see `Step`. */
 const jsonCodec = (schema: Schema.Top) => Schema.toCodecJson(schema) as unknown as Schema.Codec<unknown, unknown>

@@ -14,6 +14,7 @@ import type { Blame, Graph, Signal, Source, Stop, Trail, Undo } from "./flowGrap
 import * as graph from "./flowGraph.ts"
 import { encodeFailure, failureOf, inputCodec, type Place, valueAt, valueOf } from "./flowValue.ts"
 import { gatesOf } from "./gates.ts"
+import { isLonger } from "./key.ts"
 import type { Resolved } from "./options.ts"
 import type { Due, EncodedAddition, EncodedGates, EncodedParent, EncodedThread } from "./wire.ts"
 
@@ -243,7 +244,8 @@ const encodeStep = (
   input: unknown
 ): Effect.Effect<{ readonly step: Step; readonly value: unknown }, string> =>
   Effect.flatMap(codec(task).encodePayload(input), ({ json, value }) => {
-    const { gates, lane, priority, version } = world.optionsOf(task)
+    const { gates, lane, maxBytes, priority, version } = world.optionsOf(task)
+    if (isLonger(json, maxBytes)) return Effect.fail(`it has more than the ${maxBytes} bytes that \`maxBytes\` allows`)
     const step = Result.try((): Step => {
       // a step is no addition: it does not settle, and it does not wait for a cooldown
       const { debounce: _, ...rest } = gates === undefined ? {} : gatesOf(task._tag, gates, value) ?? {}

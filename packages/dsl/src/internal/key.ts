@@ -9,20 +9,24 @@ import type * as Random from "effect/Random"
 /** Longest key in UTF-8 bytes. Room for a URL or a path, small enough to be an index entry of every store. */
 export const maxKeyBytes = 4096
 
-/** Whether a key is longer than the limit; counts only where it could matter. */
-export const isTooLong = (key: string): boolean => {
-  if (key.length * 3 <= maxKeyBytes) return false
+/** Whether a text has more UTF-8 bytes than that; counts only where it could matter. */
+export const isLonger = (text: string, most: number): boolean => {
+  if (text.length * 3 <= most) return false
+  if (text.length > most) return true
   let bytes = 0
-  for (const character of key) {
+  for (const character of text) {
     const code = character.codePointAt(0)!
     bytes += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4
   }
-  return bytes > maxKeyBytes
+  return bytes > most
 }
+
+/** Whether a key is longer than the limit. */
+export const isTooLong = (key: string): boolean => isLonger(key, maxKeyBytes)
 
 /** What is wrong with a key, whatever it was made of. */
 export const complaintOf = (key: unknown): string | undefined => {
-  if (typeof key !== "string") return `a key has to be a text, it is ${String(key)}`
+  if (typeof key !== "string") return `a key has to be a text, it is of type ${typeof key}`
   if (key === "") return "a key must not be empty"
   // UTF-8 has no bytes for it: two such keys would be the same
   return key.isWellFormed() ? undefined : "a key must not contain half of a surrogate pair"

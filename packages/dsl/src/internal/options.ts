@@ -45,6 +45,7 @@ export const Retention = Context.Reference<{ readonly success: Duration.Input; r
   `${Id}/Retention`,
   { defaultValue: () => ({ success: "1 day", failure: "14 days" }) }
 )
+export const MaxBytes = Context.Reference<number>(`${Id}/MaxBytes`, { defaultValue: () => 2 ** 20 })
 export const Key = undefinedReference<AnyKey>("Key")
 export const Version = Context.Reference<number>(`${Id}/Version`, { defaultValue: () => 1 })
 export const Migrate = undefinedReference<(stored: unknown, version: number) => unknown>("Migrate")
@@ -63,6 +64,7 @@ const references: Readonly<Record<string, { readonly key: string }>> = {
   priority: Priority,
   lane: Lane,
   retention: Retention,
+  maxBytes: MaxBytes,
   version: Version,
   migrate: Migrate,
   perpetual: PerpetualOptions
@@ -87,6 +89,7 @@ export interface Resolved {
   readonly priority: number | ((payload: never) => number)
   readonly lane: string
   readonly retention: { readonly success: number; readonly failure: number }
+  readonly maxBytes: number
   readonly version: number
   readonly migrate: ((stored: unknown, version: number) => unknown) | undefined
   readonly perpetual: Recurrence | undefined
@@ -214,6 +217,7 @@ const resolve = (task: Task.Any): Resolved => {
       success: Math.max(kept, millis(operation, "retention.success", success as Duration.Input)), // the types of the option say so
       failure: Math.max(kept, millis(operation, "retention.failure", failure as Duration.Input))
     },
+    maxBytes: integer(operation, "maxBytes", get(MaxBytes), 1),
     version: integer(operation, "version", get(Version), 1),
     migrate: get(Migrate),
     perpetual,

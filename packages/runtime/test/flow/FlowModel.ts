@@ -55,6 +55,7 @@ interface Undo {
 interface Thread {
   readonly bodies: Bodies
   readonly log: Log
+  readonly cancelAt: number
   undo: Array<Undo>
   /** How often a task that decides about another round was asked. */
   readonly polled: Map<number, number>
@@ -259,7 +260,7 @@ const evalStep = (
 
 /** Evaluates what runs by itself, until it has ended and has undone what it has to undo. */
 const evalThread = (bodies: Bodies, chain: Chain, value: unknown, at: number, cancelAt: number): Ended => {
-  const thread: Thread = { bodies, log: noLog(), undo: [], polled: new Map() }
+  const thread: Thread = { bodies, log: noLog(), cancelAt, undo: [], polled: new Map() }
   if (cancelAt <= at) return { outcome: { _tag: "Cancelled" }, at: cancelAt, log: thread.log }
   const end = evalNamed(thread, chain, value, at, { at: cancelAt, by: cancel })
   const { log } = thread
@@ -310,8 +311,10 @@ const evalFan = (
   const begin = (upTo: number, time: number): void => {
     while (begins.length < upTo) {
       const { chain, delay, value } = members[begins.length]!
-      begins.push(time + delay)
-      ends.push(evalThread(bodies, chain, value, time + delay, Infinity))
+      // they are scattered from the fan-out on, and one that comes later than its time begins at once
+      const begun = Math.max(time, at + delay)
+      begins.push(begun)
+      ends.push(evalThread(bodies, chain, value, begun, Infinity))
     }
   }
   begin(Math.min(n, window), at)
@@ -354,13 +357,18 @@ const evalFan = (
       if (which(i) && outcome._tag === "Done") thread.undo.push(...outcome.undo)
     })
   }
+  /** What comes when its members have ended: a cancel that comes before that wins. */
+  const drained = (end: End): End =>
+    time < thread.cancelAt && thread.cancelAt < end.at ? { _tag: "Halted", by: cancel, at: end.at } : end
   const known: Known = members.map((_, i) => seen.has(i) ? ends[i]!.outcome : undefined)
   if (over === undefined && (limit.by !== own || isStrict)) {
     const last = close(true)
     collect(() => true)
-    return limit.by === own
-      ? { _tag: "Error", error: timeout(deadline), at: last }
-      : { _tag: "Halted", by: limit.by, at: last }
+    return drained(
+      limit.by === own
+        ? { _tag: "Error", error: timeout(deadline), at: last }
+        : { _tag: "Halted", by: limit.by, at: last }
+    )
   }
   const cancels = cancelsRest && seen.size < n
   const bad = known.find((outcome) => outcome !== undefined && outcome._tag !== "Done")
@@ -368,7 +376,7 @@ const evalFan = (
     const last = close(cancels)
     collect((i) => cancels || seen.has(i))
     const error = bad._tag === "Failed" ? bad.error : failure(new TaskFailure.Cancelled())
-    return { _tag: "Error", error, at: cancels ? last : time }
+    return cancels ? drained({ _tag: "Error", error, at: last }) : { _tag: "Error", error, at: time }
   }
   close(cancels)
   collect((i) => seen.has(i))

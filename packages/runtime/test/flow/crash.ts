@@ -19,6 +19,9 @@ export type Fault =
   | "lostReply"
   /** It was applied twice; the second answer comes. */
   | "repeat"
+  /** Somebody cancels the flow right before it; and its worker dies of it then. */
+  | "cancel"
+  | "cancelAndDie"
 
 /** Which faults, at which write. */
 export type Plan = (write: number) => Fault | undefined
@@ -30,7 +33,8 @@ export interface Subject {
   /** Made once per worker; what has to outlive it lies outside. */
   readonly handlers: Layer.Layer<never>
   readonly client: Layer.Layer<never, never, Docket.Docket>
-  readonly workers?: number
+  /** What is cancelled. */
+  readonly key?: string
 }
 
 /** How long a claim lasts. */
@@ -62,9 +66,12 @@ class World {
   readonly machine = new Machine(Date.UTC(2026, 0, 1))
   readonly server = processOf(this.machine, "store")
   store!: DocketStore.StoredDocket
+  heard!: Queue.Dequeue<DocketStore.StoredEvent>
   writes = 0
   deaths = 0
   lostReplies = 0
+  /** What the events say, and when a cancel was accepted. */
+  readonly events: Array<string> = []
   #started = 0
   readonly #plan: Plan
   readonly #subject: Subject
@@ -72,6 +79,17 @@ class World {
   constructor(plan: Plan, subject: Subject) {
     this.#plan = plan
     this.#subject = subject
+  }
+
+  /** Hears of what has happened up to now. */
+  catchUp(): void {
+    while (true) {
+      const taken = Queue.takeUnsafe(this.heard)
+      if (taken === undefined || Exit.isFailure(taken)) return
+      const { event, key } = taken.value
+      if (event._tag === "Step") this.events.push(`${key} ${event.step} ${event.state}`)
+      else if (event._tag === "Finished") this.events.push(`${key} Finished`)
+    }
   }
 
   run<A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> {
@@ -114,7 +132,14 @@ class World {
     return Effect.callback<A, DocketError.DocketError>((resume) => {
       const fault = isWrite ? this.#plan(++this.writes) : undefined
       const reply = (exit: Exit.Exit<A, DocketError.DocketError>) => member.process.post(() => resume(exit))
-      if (fault === "before") return this.#kill(member)
+      if (fault === "cancel" || fault === "cancelAndDie") {
+        this.run(Effect.map(this.store.cancel(this.#subject.key!), (accepted) => { // it has one then
+          if (!accepted) return
+          this.catchUp()
+          this.events.push("accepted")
+        }))
+      }
+      if (fault === "before" || fault === "cancelAndDie") return this.#kill(member)
       this.run(effect).addObserver((exit) => {
         switch (fault) {
           case "after":
@@ -172,7 +197,7 @@ export interface Played<A> {
   readonly writes: number
   readonly deaths: number
   readonly lostReplies: number
-  /** What the events say of each key: steps that began or ended, and ends. */
+  /** What the events say of each key: steps that began or ended, and ends. And when a cancel was accepted. */
   readonly events: ReadonlyArray<string>
   /** What is not as it should be in the store. */
   readonly left: ReadonlyArray<string>
@@ -198,18 +223,10 @@ export const play = <A>(
     ))
     if (Exit.isFailure(opened)) return yield* Effect.fail(Cause.pretty(opened.cause))
     world.store = opened.value
-    const events: Array<string> = []
-    world.run(
-      Effect.scoped(Effect.flatMap(world.store.subscribe(undefined), (queue) =>
-        Effect.forever(Effect.map(Queue.take(queue), ({ event, key }) => {
-          if (event._tag === "Step") {
-            events.push(`${key} ${event.step} ${event.state}`)
-          } else if (event._tag === "Finished") {
-            events.push(`${key} Finished`)
-          }
-        }))))
-    )
-    for (let n = 0; n < (subject.workers ?? 2); n++) {
+    const subscribed = yield* world.await(world.run(Scope.provide(world.store.subscribe(undefined), scope)))
+    if (Exit.isFailure(subscribed)) return yield* Effect.fail(Cause.pretty(subscribed.cause))
+    world.heard = subscribed.value
+    for (let n = 0; n < 2; n++) {
       world.start()
     }
     const producer = Layer.provideMerge(subject.client, engineOf(world.store))
@@ -228,5 +245,6 @@ export const play = <A>(
         left.push(`${size} ${what}`)
       }
     }
-    return { exit, writes, deaths, lostReplies, events, left }
+    world.catchUp()
+    return { exit, writes, deaths, lostReplies, events: world.events, left }
   })

@@ -281,7 +281,7 @@ class Choices {
     const isShort = !this.instant && this.one(4) === 3
     const deadline = isShort ? timeOf("deadline", id) * 2 : policy._tag === "AllSucceed" ? undefined : long + id
     const concurrency = this.of([undefined, undefined, 1, 2, 3])
-    const over = concurrency === undefined && this.one(4) === 3 ? timeOf("over", id) : undefined
+    const over = this.one(4) === 3 ? timeOf("over", id) : undefined
     return {
       _tag: "ForEach",
       id,

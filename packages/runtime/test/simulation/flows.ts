@@ -103,6 +103,14 @@ class Patient extends Flow.make(
   Narrow.pipe(Flow.sleep("10 minutes"), Flow.andThen(Work, next), Flow.deadline("3 seconds"))
 ) {}
 
+class Again extends Flow.make(
+  "Again",
+  Decide.pipe(Flow.match({
+    Even: Flow.again({ after: "300 millis", input: ({ id, n }: Even) => ({ id, n: n + 1 }) }),
+    Odd: Narrow
+  }))
+) {}
+
 const chance = <A>(choices: ReadonlyArray<A>): Effect.Effect<A> =>
   Effect.map(Random.nextIntBetween(0, choices.length, { halfOpen: true }), (index) => choices[index]!)
 
@@ -130,7 +138,8 @@ export const flows: Effect.Effect<Simulation.Workload> = Effect.sync(() => {
       Docket.start(Strict, input, options),
       Docket.start(Saga, input, options),
       Docket.start(Both, input, options),
-      Docket.start(Patient, input, options)
+      Docket.start(Patient, input, options),
+      Docket.start(Again, input, options)
     ])
   })
 
@@ -168,7 +177,7 @@ export const flows: Effect.Effect<Simulation.Workload> = Effect.sync(() => {
 
   return Simulation.workload({
     group: Parts,
-    flows: [Row, Branch, Total, Settled, Quorum, Strict, Saga, Both, Patient],
+    flows: [Row, Branch, Total, Settled, Quorum, Strict, Saga, Both, Patient, Again],
     handlers,
     produce: start,
     verify: Effect.suspend(() => wrong.length === 0 ? Effect.void : Effect.fail(wrong.join("\n")))

@@ -175,7 +175,9 @@ function flow()
   local function enter(r, t) r.gid, r.gates, r.priority = t[BETWEEN], nil, 0 end
   local function interpret(r, key, t, why)
     take(r, key)
-    t[WAITS], t[STOPPED] = '', texts(why)
+    t[WAITS] = ''
+    -- a limit that passes before its interpreter has come undoes no cancel
+    if t[STOPPED] == '' or textAt(t[STOPPED], 1) ~= 'Cancelled' then t[STOPPED] = texts(why) end
     r.flags = r.flags - r.flags % 2
     r.token, r.worker = 0, ''
     if hasNote(r) then local old = note(key); setNote(r, key, old[1], '', old[3]) end
@@ -188,7 +190,12 @@ function flow()
     if t[ON_CANCEL] == 'interpret' then return interpret(r, key, t, 'Cancelled') end
     settle(r, key, done, CANCELLED, NONE, '')
   end
-  function m.abort(r, key, done) abort(r, key, done, row(r.thread)) end
+  function m.abort(r, key, done, isLast)
+    local t = row(r.thread)
+    -- what an interpreter says is the last word: it has undone what it could
+    if isLast and r.gid == t[BETWEEN] then return settle(r, key, done, CANCELLED, NONE, '') end
+    abort(r, key, done, t)
+  end
   -- What a cancel of it does.
   function m.onCancel(r) return textAt(r.thread, ON_CANCEL) end
 
@@ -234,8 +241,9 @@ function flow()
   function m.claim(v, strike)
     local r = decode(v)
     local t = row(r.thread)
-    if strike then
-      t[STOPPED] = texts('Struck', strike.reason, strike.author or '')
+    local isStruck = t[STOPPED] ~= '' and textAt(t[STOPPED], 1) == 'Struck'
+    if strike or isStruck then
+      t[STOPPED] = strike and texts('Struck', strike.reason, strike.author or '') or ''
       write(r, t)
       v = encode(r)
     end
@@ -301,7 +309,8 @@ function flow()
       write(r, t)
       return ready(r, key, false)
     end
-    if t[STEP] ~= head[STEP] then step(r, key, t[STEP], 'Ended') end
+    local moves = t[STEP] ~= head[STEP]
+    if moves then step(r, key, t[STEP], 'Ended') end
     for i = 1, ON_CANCEL do t[i] = head[i] end
     t[EXITED], t[STOPPED] = '', ''
     if c.forget ~= '' then forget(r, key, t, sub(c.forget, 2)) end
@@ -317,6 +326,7 @@ function flow()
       return place(r, key, c.due, true)
     end
     enter(r, t)
+    if moves then step(r, key, t[STEP], 'Started') end
     if c.to == 'Between' then
       write(r, t)
       return place(r, key, c.due, false)
@@ -324,7 +334,6 @@ function flow()
     local w = row(c.gather)
     local g = gatherOf(key, r, t, w[1])
     t[LAST] = texts(w[1], g and g.succeeded or 0, g and g.failed or 0)
-    step(r, key, t[STEP], 'Started')
     if isMet(w, g) then
       write(r, t)
       return ready(r, key, false)

@@ -244,11 +244,9 @@ for i = plain + 1, n do
       settle(r, key, done, SKIPPED, STRUCK, c.reason, c.author)
     elseif change == 'Dropped' then
       settle(r, key, done, SKIPPED, LIMITED, c.reason)
-    elseif change == 'Cancelled' or (cancelling(r) and not r.thread) then
+    elseif change == 'Cancelled' or cancelling(r) then
       -- also one that was abandoned
-      settle(r, key, done, CANCELLED, NONE, '')
-    elseif cancelling(r) then
-      flow().abort(r, key, done)
+      if r.thread then flow().abort(r, key, done, change == 'Cancelled') else settle(r, key, done, CANCELLED, NONE, '') end
     else
       again(r, key, change, c.after, c.exit, c.failures)
     end
@@ -411,7 +409,7 @@ local function claim(best)
   local isBetween = g.lane == ''
   local strike = struck and not isBetween and struck(g.task, decode(v).payload)
   local isStopped, step
-  if flags >= 8 and (strike or watched or flags % 8 >= 4) then
+  if flags >= 8 and not isBetween then
     -- in a flow it is a failure of the step
     v, isStopped, step = flow().claim(v, strike)
     strike = nil

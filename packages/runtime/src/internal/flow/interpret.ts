@@ -387,7 +387,7 @@ const spread = (
 
 const fanOut = (
   run: Run,
-  { origin, trail }: Way,
+  { trail }: Way,
   { from, node, path, value }: Extract<Way["next"], { readonly _tag: "Fan" }>
 ): Answer => {
   const members = Result.try(() => membersOf(node, value))
@@ -405,30 +405,22 @@ const fanOut = (
     }
     const window = node._tag === "ForEach" ? node.concurrency : undefined
     const isLarge = n > together || window !== undefined
-    // the step that led here is settled first: adding so many takes a while, and it must not run again
-    if (isLarge && !run.thread.between) {
-      return goOn(run, origin!.at, origin!.trail, { _tag: "Between", due: { after: 0 } }) // a fan-out comes from somewhere
-    }
-    const next = window === undefined ? n : Math.min(n, window)
     const until = node._tag === "ForEach" && node.deadline !== undefined ? run.now + node.deadline : undefined
-    const since = next < n && node._tag === "ForEach" && node.over !== undefined ? run.now : undefined
+    const since = window !== undefined && node._tag === "ForEach" && node.over !== undefined ? run.now : undefined
     const at: At = {
       t: "fan",
       p: path,
-      from: from!, // as above
+      from: from!, // a fan-out comes from somewhere
       id,
       n,
-      next,
+      next: isLarge ? 0 : n,
       ...until !== undefined && { until },
       ...since !== undefined && { since }
     }
-    const rule = ruleOf(node, n, next)
-    if (!isLarge) {
-      const added = yield* buildMembers(run, path, node, all, 0, n)
-      return goOn(run, at, trail, waitFor(id, rule), { members: added, until })
-    }
-    yield* spread(run, path, node, all, 0, next)
-    return goOn(run, at, trail, waitFor(id, rule), { until })
+    // that it is here is written first: adding so many takes a while, and the step that led here must not run again
+    if (isLarge) return goOn(run, at, trail, { _tag: "Between", due: { after: 0 } }, { until })
+    const added = yield* buildMembers(run, path, node, all, 0, n)
+    return goOn(run, at, trail, waitFor(id, ruleOf(node, n, n)), { members: added, until })
   })
 }
 
@@ -462,7 +454,9 @@ const gather = (run: Run, at: AtFan, happened: Happened): Answer => {
     }
   }
   if (at.retry) return retryMembers(run, at, node)
-  const { failed, succeeded } = thread.gathered ?? { failed: 0, succeeded: 0 }
+  if (at.next === 0 && happened._tag === "Came") return spreadMore(run, at, node, 0)
+  // of one that has added nobody, what the gather before it has heard is known
+  const { failed, succeeded } = at.next > 0 && thread.gathered || { failed: 0, succeeded: 0 }
   const why = verdictOf(node, at.n, succeeded, failed, happened._tag === "Expired")
   if (why === undefined) return spreadMore(run, at, node, succeeded + failed)
   const isOpen = succeeded + failed < at.n
@@ -528,17 +522,18 @@ const retryMembers = (run: Run, { retry: _, ...at }: AtFan, node: Fan): Answer =
   })
 
 /**
- * Cancels the members that have not ended; how many are none: a cancel that came before the write that would have added
- * them.
+ * Cancels the members that have not ended; how many have ended or will. Some are none: a cancel came before the write that
+ * would have added them. Others were added by a worker that died before it had written so.
  */
-const cancelRest = (run: Run, { id, next: n, p }: AtFan) =>
+const cancelRest = (run: Run, { id, n, next, p }: AtFan) =>
   Effect.gen(function*() {
     const { claim, flow, world } = run
     const [node] = flow.graph.at(p)
     const names = node._tag === "ForEach" || !("branches" in node) ? undefined : Array.from(node.branches.keys())
-    let absent = 0
-    for (let from = 0; from < n; from += chunk) {
-      const to = Math.min(n, from + chunk)
+    const most = Math.min(n, next + ((node._tag === "ForEach" ? node.concurrency : undefined) ?? n))
+    let count = 0
+    for (let from = 0; from < most; from += chunk) {
+      const to = Math.min(most, from + chunk)
       const members = yield* world.members(id, from, to)
       const found = yield* Effect.forEach(
         members,
@@ -551,19 +546,17 @@ const cancelRest = (run: Run, { id, next: n, p }: AtFan) =>
             ),
         { concurrency: 50 }
       )
-      if (found.every(Boolean)) continue
       // those that have ended meanwhile have said so
-      const ended = yield* world.members(id, from, to)
-      absent += found.filter((found, offset) => !found && !ended[offset]).length
+      const ended = found.every(Boolean) ? [] : yield* world.members(id, from, to)
+      count += found.filter((found, offset) => found || ended[offset]).length
     }
-    return absent
+    return count
   })
 
 /** Ends a gather with a failure or a cancel: when its members have ended, and not before, what they did is undone. */
 const leave = (run: Run, at: AtFan, after: string | undefined, why: Ending): Answer =>
-  Effect.map(cancelRest(run, at), (absent) => {
-    const { id, next } = at
-    const to = waitFor(id, { succeeded: next + 1, failed: next + 1, ended: next - absent })
+  Effect.map(cancelRest(run, at), (ended) => {
+    const to = waitFor(at.id, { succeeded: at.n + 1, failed: at.n + 1, ended })
     return goOn(run, { t: "drain", fan: at, ...after !== undefined && { raise: after }, why }, run.state.trail, to)
   })
 

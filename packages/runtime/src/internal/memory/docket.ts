@@ -687,10 +687,10 @@ export class MemoryDocket {
     const { to } = change
     if (to._tag !== "Step") {
       this.#enterBetween(part)
+      if (moves) this.#publishStep(part, "Started", now)
       if (to._tag === "Between") return this.#place(run, "continue", this.#due(to.due, now), now, false)
       part.waitsFor = to.gather
       part.last = to.gather.id
-      if (moves) this.#publishStep(part, "Started", now)
       if (part.isGathered) {
         part.waitsFor = undefined
         return this.#ready(run, "continue", now)

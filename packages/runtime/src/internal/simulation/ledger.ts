@@ -5,10 +5,11 @@
  * It knows nothing of how a store works: it sees requests, answers and events, as an auditor would.
  */
 import type { Docket } from "@effect-docket/dsl"
-import type { Fence, Pause, Renewed, StoredEvent, TurnReply, TurnRequest, WorkerOptions } from "../../DocketStore.ts"
+import type { Fence, Renewed, StoredEvent, TurnReply, TurnRequest, WorkerOptions } from "../../DocketStore.ts"
 import { bodyKeyOf, type Claimed, claimState, type Generation, isHeld, nameOf, stateOf } from "./books.ts"
 import { Gates } from "./gates.ts"
 import { Gathers } from "./gathers.ts"
+import { Measures } from "./measures.ts"
 import type { Trace } from "./trace.ts"
 
 /** How much happened. */
@@ -42,6 +43,8 @@ export class Ledger {
   /** Every addition that was accepted, by key: to add it again, or another in its place. */
   readonly additions = new Map<string, Docket.EncodedAddition>()
   readonly claims = new Map<string, Claimed>()
+  /** What operators have stopped. */
+  readonly measures = new Measures()
   /** Nothing goes wrong, and has not for longer than a lease: no claim may be lost. */
   isCalm = false
   /** The longest time that anything is kept. */
@@ -50,8 +53,6 @@ export class Ledger {
   readonly #gates = new Gates()
   readonly #gathers = new Gathers()
   readonly #ofProcess = new Map<string, Array<Claimed>>()
-  readonly #paused = new Map<string, Pause>()
-  readonly #strikes = new Map<string, Docket.EncodedStrike>()
   /** Successors that were written, by key, until the event that shows them. */
   readonly #written = new Map<string, Docket.EncodedGates | undefined>()
   /** The latest run that settles, by what it is about: additions join it until it is claimed. */
@@ -97,7 +98,7 @@ export class Ledger {
     if ((thread?.parent !== undefined && generation === 0) || this.#members.has(key)) return
     const known = this.current.get(answer.key ?? key)
     if (disposition === "Struck") {
-      this.#check(this.#isStruck(task, now, false), () => `${key} was refused although nothing strikes ${task}`)
+      this.#check(this.measures.isStruck(task, now, false), () => `${key} was refused although nothing strikes ${task}`)
       return
     }
     if (disposition === "Limited") return
@@ -178,37 +179,6 @@ export class Ledger {
     this.#check(isOpen === answer, () => `cancelling ${key} was answered with ${answer}, but ${stateOf(known)}`)
     const isIgnored = known?.latest?.thread?.onCancel === "ignore"
     if (known !== undefined && answer && isHeld(known) && !isIgnored) known.cancelling = true
-  }
-
-  paused(pause: Pause): void {
-    this.#paused.set(JSON.stringify(pause), pause)
-  }
-
-  resumed(pause: Pause): void {
-    this.#paused.delete(JSON.stringify(pause))
-  }
-
-  struck(strike: Docket.EncodedStrike): void {
-    this.#strikes.set(JSON.stringify([strike.task, strike.where]), strike)
-  }
-
-  restored({ task, where }: Pick<Docket.EncodedStrike, "task" | "where">): void {
-    this.#strikes.delete(JSON.stringify([task, where]))
-  }
-
-  /** What is paused and struck now. */
-  get measures(): {
-    readonly pauses: ReadonlyArray<Pause>
-    readonly strikes: ReadonlyArray<Docket.EncodedStrike>
-  } {
-    return { pauses: Array.from(this.#paused.values()), strikes: Array.from(this.#strikes.values()) }
-  }
-
-  #isStruck(task: string, now: number, isWhole: boolean): boolean {
-    return Array.from(this.#strikes.values()).some((strike) =>
-      strike.task === task && (!isWhole || strike.where.length === 0) &&
-      (strike.until === undefined || strike.until > now)
-    )
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -326,12 +296,13 @@ export class Ledger {
         () => `${nameOf(claim)} is claimed ${Math.max(due, run.notBefore) - now} ms early`
       )
       if (thread === undefined) {
-        this.#check(!this.#isStruck(task, now, true), () => `${nameOf(claim)} is claimed while ${task} is struck`)
+        this.#check(
+          !this.measures.isStruck(task, now, true),
+          () => `${nameOf(claim)} is claimed while ${task} is struck`
+        )
       }
       const lane = this.additions.get(key)?.lane
-      const stops = Array.from(this.#paused.values()).some((pause) =>
-        (pause.task === undefined || pause.task === task) && (pause.lane === undefined || pause.lane === lane)
-      )
+      const stops = this.measures.isPaused(task, lane)
       this.#check(!stops || thread !== undefined, () => `${nameOf(claim)} is claimed while it is paused`)
       const made: Claimed = {
         ...claim,
@@ -427,7 +398,7 @@ export class Ledger {
       this.#ofProcess.get(process)?.filter((claim) =>
         bodyKeyOf(claim) === key && claim.attempt === attempt && claim.startedAt === startedAt
       ) ?? []
-    const claim = claims.find(({ starts }) => starts === 0) ?? claims[0]
+    const claim = claims.find(({ settled, starts }) => starts === 0 && settled === undefined) ?? claims.at(-1)
     this.figures.bodies++
     if (claim === undefined) {
       this.violation(`${process} runs ${key}, attempt ${attempt}, which it was not given`)

@@ -291,13 +291,22 @@ export class Connection {
       snapshot: this.#stream("snapshot", store.snapshot),
       counts: this.#call("counts", store.counts),
       deadLetters: (task) => this.#stream("deadLetters", store.deadLetters(task)),
-      strike: (strike) => this.#call("strike", store.strike(strike), noted(() => ledger.struck(strike), strike.task)),
+      strike: (strike) =>
+        this.#call("strike", store.strike(strike), noted(() => ledger.measures.struck(strike), strike.task)),
       restore: (strike) =>
-        this.#call("restore", store.restore(strike), noted(() => ledger.restored(strike), strike.task)),
+        this.#call("restore", store.restore(strike), noted(() => ledger.measures.restored(strike), strike.task)),
       pause: (pause, reason) =>
-        this.#call("pause", store.pause(pause, reason), noted(() => ledger.paused(pause), pause.task ?? "everything")),
+        this.#call(
+          "pause",
+          store.pause(pause, reason),
+          noted(() => ledger.measures.paused(pause), pause.task ?? "everything")
+        ),
       resume: (pause) =>
-        this.#call("resume", store.resume(pause), noted(() => ledger.resumed(pause), pause.task ?? "everything")),
+        this.#call(
+          "resume",
+          store.resume(pause),
+          noted(() => ledger.measures.resumed(pause), pause.task ?? "everything")
+        ),
       clear: this.#call("clear", store.clear, (count) => String(count)),
       attach: (options) => this.#attach(options)
     }

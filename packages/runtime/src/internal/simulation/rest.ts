@@ -156,8 +156,8 @@ export const rest = (world: World): Effect.Effect<void> =>
     const { pauses, strikes } = world.ledger.measures
     for (const pause of pauses) yield* Effect.orDie(world.store.resume(pause))
     for (const strike of strikes) yield* Effect.orDie(world.store.restore(strike))
-    for (const pause of pauses) world.ledger.resumed(pause)
-    for (const strike of strikes) world.ledger.restored(strike)
+    for (const pause of pauses) world.ledger.measures.resumed(pause)
+    for (const strike of strikes) world.ledger.measures.restored(strike)
     yield* drain(world)
     yield* close(world)
     settled(world)

@@ -180,7 +180,10 @@ export class Loop implements pipeline.Env {
   // what the pipeline needs
   // -------------------------------------------------------------------------------------------------------------------
 
-  readonly storeNow = (): number => this.clock.currentTimeMillisUnsafe() + this.#offset
+  // not that of the day: a machine's clock may be set while a body runs
+  readonly millis = (): number => Number(this.clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+
+  readonly storeNow = (): number => this.millis() + this.#offset
 
   /** A run that ends now is the last one of its task if that makes the limit full. */
   readonly mayFollow = (task: string): boolean => {
@@ -377,7 +380,7 @@ export class Loop implements pipeline.Env {
 
   #take(reply: TurnReply, settle: ReadonlyArray<Sent>, capacity: number): Effect.Effect<void> {
     this.#steps++
-    this.#offset = reply.now - this.clock.currentTimeMillisUnsafe()
+    this.#offset = reply.now - this.millis()
     let between = 0
     for (const claim of reply.claimed) {
       if (claim.thread?.between === true) between++
@@ -473,7 +476,7 @@ export class Loop implements pipeline.Env {
   #begin(claim: Claim): void {
     const { thread } = claim
     const program = thread?.between === true ? this.#flows.get(idOf(thread))!.program : this.#programs.get(claim.task)!
-    const now = this.clock.currentTimeMillisUnsafe()
+    const now = this.millis()
     const slot = new Slot(claim, program, now)
     program.metrics("started", 1)
     program.metrics("punctuality", Math.max(0, claim.startedAt - claim.due) / 1000)
@@ -497,7 +500,7 @@ export class Loop implements pipeline.Env {
   /** Interrupts a body at its deadline, which the body may move. */
   #watch(slot: Slot): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const left = Math.min(slot.deadline, slot.expiry) - this.clock.currentTimeMillisUnsafe()
+      const left = Math.min(slot.deadline, slot.expiry) - this.millis()
       if (left > 0) return Effect.andThen(Effect.sleep(Duration.millis(left)), this.#watch(slot))
       slot.stop(slot.expiry < slot.deadline ? "Expired" : "Timeout")
       return Effect.andThen(Effect.sleep(Duration.millis(grace)), pipeline.abandon(this, slot))

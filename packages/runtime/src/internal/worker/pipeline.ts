@@ -164,6 +164,16 @@ const timedOut = (slot: Slot): Outcome => failed(slot, new TaskFailure.Timeout({
 // settle
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** Whether a text has more bytes than its task allows. */
+const isTooLarge = ({ program }: Slot, text: string, least = 0): boolean =>
+  Interpreter.isLonger(text, Math.max(least, program.options.maxBytes))
+
+const tooLarge = ({ program }: Slot): string =>
+  `has more than the ${program.options.maxBytes} bytes that \`maxBytes\` of its task allows`
+
+// an error may have that much in any case: it may be one of ours, with the longest of keys
+const leastErrorBytes = 2 ** 16
+
 const completed = (exit: string): Change => ({ _tag: "Completed", exit })
 
 /** What is written for an outcome. A value or an error that its schema refuses is a defect of the handler. */
@@ -182,10 +192,10 @@ const settle = (env: Env, slot: Slot, outcome: Outcome): Effect.Effect<Change | 
         slot.program.options.perpetual?.catchUp === "skip" ? { _tag: "Snooze", after: 0 } : outcome
       )
     case "Success": {
+      const refuse = (message: string) => settle(env, slot, defect(slot, new Error(`its success ${message}`)))
       return Effect.matchEffect(codec.encodeSuccess(outcome.value), {
-        onSuccess: (exit) => Exit.succeed(completed(exit)),
-        onFailure: (message) =>
-          settle(env, slot, defect(slot, new Error(`its success does not fit the schema: ${message}`)))
+        onSuccess: (exit) => isTooLarge(slot, exit) ? refuse(tooLarge(slot)) : Exit.succeed(completed(exit)),
+        onFailure: (message) => refuse(`does not fit the schema: ${message}`)
       })
     }
     case "Failure":
@@ -239,6 +249,10 @@ const encodeFailure = (
     return encode(error)
   }
   return encode(error).pipe(
+    Effect.filterOrElse(
+      ({ exit }) => !isTooLarge(slot, exit, leastErrorBytes),
+      () => replacement(`its error ${tooLarge(slot)}`)
+    ),
     Effect.catch((message) =>
       error instanceof TaskFailure.TaskFailure
         ? replacement(`a defect that cannot be stored: ${message}`)
@@ -392,7 +406,7 @@ export const report = (
 
 const measure = (env: Env, slot: Slot, change: Change): void => {
   const { metrics } = slot.program
-  metrics("duration", (env.clock.currentTimeMillisUnsafe() - slot.startedAt) / 1000)
+  metrics("duration", (env.millis() - slot.startedAt) / 1000)
   if (change._tag === "Completed") metrics("completed", 1)
   else if (change._tag === "Failed") metrics("failed", 1)
   else if (change._tag === "Retry") metrics("retried", 1)

@@ -17,6 +17,8 @@ import type { Slot } from "./slot.ts"
 export interface Env {
   readonly store: StoredDocket
   readonly clock: Clock.Clock
+  /** The time of the worker, which goes on as before when somebody sets the clock of its machine. */
+  readonly millis: () => number
 }
 
 class CurrentExecution {
@@ -58,7 +60,7 @@ class CurrentExecution {
     Effect.sync(() => {
       const slot = this.#slot
       if (slot.deadline === Infinity) return
-      slot.deadline = this.#env.clock.currentTimeMillisUnsafe() + Duration.toMillis(Duration.fromInputUnsafe(duration))
+      slot.deadline = this.#env.millis() + Duration.toMillis(Duration.fromInputUnsafe(duration))
       slot.limit = slot.deadline - slot.startedAt
     })
 }
@@ -68,6 +70,16 @@ const otherTask = (slot: Slot, task: Task.Any, call: string) =>
 
 const invalidPayload = (operation: string, task: Task.Any, message: string) =>
   new DocketError.DocketError({ operation, reason: new DocketError.InvalidPayload({ task: task._tag, message }) })
+
+/** The text, if it is not larger than it may be. */
+const within = (operation: string, limit: number, task: Task.Any, json: string) => {
+  const option = `the bytes of a value (\`maxBytes\` of task "${task._tag}")`
+  return Interpreter.isLonger(json, limit)
+    ? Effect.fail(
+      new DocketError.DocketError({ operation, reason: new DocketError.LimitExceeded({ limit, option }) })
+    )
+    : Effect.succeed(json)
+}
 
 class RunProgress {
   readonly #env: Env
@@ -85,6 +97,7 @@ class RunProgress {
       Effect.mapError((message) =>
         invalidPayload("Progress.report", task, `the progress of task "${task._tag}" is invalid: ${message}`)
       ),
+      Effect.flatMap((json) => within("Progress.report", program.options.maxBytes, task, json)),
       Effect.orDie,
       Effect.flatMap((json) => this.#env.store.progress(claim, json)),
       // best effort: a store that is away must not fail the handler
@@ -107,6 +120,7 @@ const perpetual = (slot: Slot): Perpetual.Perpetual["Service"] => ({
         Effect.mapError((message) =>
           invalidPayload("Perpetual.next", task, `the next payload of task "${task._tag}" is invalid: ${message}`)
         ),
+        Effect.tap(({ json }) => within("Perpetual.next", slot.program.options.maxBytes, task, json)),
         Effect.orDie,
         Effect.map(({ json, value }) => {
           slot.next.payload = json

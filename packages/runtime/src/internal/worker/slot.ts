@@ -17,15 +17,15 @@ export type StopReason = "Cancelled" | "Timeout" | "Expired" | "Shutdown" | "Los
 export class Slot {
   readonly claim: Claim
   readonly program: Program
-  /** When it was started, by the clock of the worker. */
+  /** When it was started, by the time of the worker. */
   readonly startedAt: number
   readonly scope: Scope.Closeable = Scope.makeUnsafe()
   fiber: Fiber.Fiber<void> | undefined = undefined
   timer: Fiber.Fiber<void> | undefined = undefined
-  /** When its timeout is over, by the clock of the worker, and how long it was. */
+  /** When its timeout is over, by the time of the worker, and how long it was. */
   deadline = Infinity
   limit = Infinity
-  /** When a limit of its flow has passed, by the clock of the worker. */
+  /** When a limit of its flow has passed, by the time of the worker. */
   expiry = Infinity
   stopped: StopReason | undefined = undefined
   /** The settlement is on its way: whatever the body still does comes too late. */
