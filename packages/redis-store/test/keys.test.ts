@@ -418,6 +418,49 @@ describe("what the scripts touch", () => {
   const commandsOf = <E, R>(effect: Effect.Effect<unknown, E, R>) =>
     Effect.map(monitored(effect), ({ calls }) => calls.reduce((sum, { commands }) => sum + commands.length, 0))
 
+  it.live("1,200 members: no command grows with them; forgotten, nothing of them is left", () =>
+    Effect.gen(function*() {
+      const store = yield* docket
+      const { admin } = yield* server
+      const worker = yield* attachTo(store, { flows: new Map([["F", new Set([1])]]) })
+      yield* store.add([addition("f", { thread: thread() })], { atomic: true })
+      const claim = yield* worker.claimOne
+      const flowKey = `docket:{${store.name}}:flow:f`
+      const count = 1200
+      const goOn = (fence: DocketStore.Fence, change: Partial<Extract<DocketStore.Change, { _tag: "Continue" }>>) =>
+        worker.settle(fence, {
+          _tag: "Continue",
+          thread: thread(),
+          to: { _tag: "Between", due: { after: 0 } },
+          ...change
+        })
+      const { calls } = yield* monitored(Effect.gen(function*() {
+        yield* store.add(range(count).map((n) => member(claim, "c/g", n)), { atomic: false })
+        yield* store.add([member(claim, "h", 0)], { atomic: false })
+        for (let n = 0; n <= count; n += 100) {
+          const claims = yield* worker.claim(100)
+          yield* worker.turn({ settle: claims.map(complete) })
+        }
+        yield* goOn(claim, { to: { _tag: "Gather", gather: { id: "c/g", succeeded: count, failed: 1, ended: count } } })
+      }))
+      for (const { commands } of calls) {
+        // a run has a key, a field and a value, and its flow a place
+        for (const command of commands) assert.isAtMost(command.length, 2 + 2 * 600, command[0])
+        assert.isAtMost(commands.length, 60 + 3 * 100)
+      }
+      // two of the flow, one of each gather, and the members
+      assert.strictEqual(yield* Effect.promise(() => admin.hlen(flowKey)), 2 + 2 + count + 1)
+      const [gathered] = (yield* worker.turn({ between: 1 })).claimed
+      assert.deepStrictEqual(gathered?.thread?.gathered, { succeeded: count, failed: 0 })
+      yield* goOn(gathered!, { forget: "c" })
+      assert.deepStrictEqual(yield* store.members("f", "c/g", 0, 1), [undefined])
+      assert.deepStrictEqual(yield* store.members("f", "h", 0, 1), [{ _tag: "Done", text: "1" }])
+      assert.strictEqual(yield* Effect.promise(() => admin.hlen(flowKey)), 2 + 1 + 1)
+      yield* worker.complete((yield* worker.turn({ between: 1 })).claimed[0]!)
+      assert.isAtLeast(yield* Effect.promise(() => admin.pttl(flowKey)), 1)
+      yield* Effect.promise(() => admin.flushdb())
+    }).pipe(Effect.scoped))
+
   it.live("20,000 held runs of one value → the claim of another takes as many commands as with none", () =>
     Effect.gen(function*() {
       const claimOf = Effect.fnUntraced(function*(held: number) {

@@ -117,7 +117,10 @@ export const start = Effect.fnUntraced(function*(
   const answers = Effect.suspend(() =>
     running.hasEnded()
       ? Effect.die(`the server ended: ${running.output()}`)
-      : Effect.promise(() => admin.ping().then(() => true, () => false))
+      : Effect.promise(() => admin.ping().then(() => true, () => false)).pipe(
+        // one whose connection is killed meanwhile may never be answered
+        Effect.timeoutOrElse({ duration: 2000, orElse: () => Effect.succeed(false) })
+      )
   )
   yield* until(answers)
   return {
@@ -256,8 +259,8 @@ export interface Sentinels extends Servers {
 /** The name of the master. */
 export const masterName = "main"
 
-/** A master and a replica, and three Sentinels that watch them. */
-export const sentinel: Effect.Effect<Sentinels, never, Scope.Scope> = Effect.gen(function*() {
+/** A master and a replica, and three Sentinels that watch them, and wait so long before they say that one is down. */
+export const watched = Effect.fnUntraced(function*(downAfter: number): Effect.fn.Return<Sentinels, never, Scope.Scope> {
   const master = yield* start({ config: ["repl-diskless-sync-delay 0"] })
   const replica = yield* start({ config: [`replicaof 127.0.0.1 ${master.port}`, "repl-diskless-sync-delay 0"] })
   yield* until(Effect.map(about(replica, "replication", "master_link_status"), (link) => link === "up"))
@@ -267,7 +270,7 @@ export const sentinel: Effect.Effect<Sentinels, never, Scope.Scope> = Effect.gen
         isSentinel: true,
         config: [
           `sentinel monitor ${masterName} 127.0.0.1 ${master.port} 2`,
-          `sentinel down-after-milliseconds ${masterName} 1000`,
+          `sentinel down-after-milliseconds ${masterName} ${downAfter}`,
           `sentinel failover-timeout ${masterName} 3000`
         ]
       })),
@@ -293,6 +296,9 @@ export const sentinel: Effect.Effect<Sentinels, never, Scope.Scope> = Effect.gen
     )
   }
 })
+
+/** A master and a replica, and three Sentinels that watch them. */
+export const sentinel: Effect.Effect<Sentinels, never, Scope.Scope> = watched(1000)
 
 /** Makes something once for a test file, before its first test. */
 export const shared = <A>(make: Effect.Effect<A, never, Scope.Scope>): Effect.Effect<A> => {

@@ -43,7 +43,13 @@ class Chance {
 
 const workers = [
   { worker: "steps", tasks: new Map([["T", 1]]), lanes: ["default"], lease: 60 },
-  { worker: "all", tasks: new Map([["T", 1]]), lanes: ["default", "side"], flows: new Map([["F", new Set([1])]]), lease: 5000 },
+  {
+    worker: "all",
+    tasks: new Map([["T", 1]]),
+    lanes: ["default", "side"],
+    flows: new Map([["F", new Set([1])]]),
+    lease: 5000
+  },
   { worker: "flows", tasks: new Map<string, number>(), lanes: [], flows: new Map([["F", new Set([1])]]), lease: 5000 }
 ] as const
 
@@ -128,8 +134,9 @@ const seen = Effect.fnUntraced(function*({ docket, generations }: Side) {
   ], together)
 })
 
-const shown = ({ generation: _, startedAt: _startedAt, thread, token: _token, ...rest }: DocketStore.Claim) => ({
+const shown = ({ startedAt: _startedAt, thread, token: _token, ...rest }: DocketStore.Claim) => ({
   ...rest,
+  generation: 0,
   thread: thread && {
     ...threadOf(thread),
     between: thread.between,
@@ -181,7 +188,11 @@ const addFlow = (chance: Chance): Command => {
 }
 
 const addPlain = (chance: Chance): Command => {
-  const options = { due: { after: chance.of(0, 20) }, onExisting: chance.of("keep", "replace"), ...place(chance) } as const
+  const options = {
+    due: { after: chance.of(0, 20) },
+    onExisting: chance.of("keep", "replace"),
+    ...place(chance)
+  } as const
   const key = chance.of(plain, ...parents)
   return options.lane === "" ? addFlow(chance) : ({ docket }) => add(docket, addition(key, options))
 }
@@ -238,7 +249,12 @@ const changeOf = (chance: Chance): Change => {
   const goes = chance.below(4)
   const next = thread(chance)
   const where = chance.of("Step", "Between", "Gather", "Gather", "HandOver")
-  const gather = { id: chance.of(...gathers), succeeded: chance.of(1, 2), failed: chance.of(1, 2), ended: chance.of(2, 3) }
+  const gather = {
+    id: chance.of(...gathers),
+    succeeded: chance.of(1, 2),
+    failed: chance.of(1, 2),
+    ended: chance.of(2, 3)
+  }
   const lane = chance.of("default", "side")
   const forget = chance.of(undefined, undefined, undefined, "", "c")
   const handOver = { exit: chance.of(undefined, "text"), expired: chance.of(true, false) }
@@ -266,11 +282,14 @@ const turn = (chance: Chance, count: number): Command => {
   const [capacity, between] = [chance.of(0, 1000), chance.of(0, 1000)]
   return Effect.fnUntraced(function*(side) {
     const own = side.claims.filter((claim) => holders.get(claim.key) === worker).slice(first, first + count)
+    const settle = own.map((claim, index): DocketStore.Settlement => {
+      const { generation, key, token } = claim
+      return { key, generation, token, successor: undefined, ...changes[index]!(clock.now, claim) }
+    })
+    const isCompletion = ({ change }: DocketStore.Settlement) => change._tag === "Completed"
     const reply = yield* side.sessions[worker]!.turn({
-      settle: own.map((claim, index) => {
-        const { generation, key, token } = claim
-        return { key, generation, token, successor: undefined, ...changes[index]!(clock.now, claim) }
-      }),
+      // a script settles completions before the others
+      settle: [...settle.filter(isCompletion), ...settle.filter((one) => !isCompletion(one))],
       capacity,
       between,
       lanes: undefined,
@@ -339,6 +358,7 @@ const last = "the last"
 
 /** What was told of each key: what a lazy store tells as well, whenever that is. */
 const told = Effect.fnUntraced(function*({ docket, events }: Side) {
+  yield* docket.restore({ task: "T", where: [] })
   yield* docket.add([addition(last, { due: { after: 60_000 } })], { atomic: true })
   yield* docket.cancel(last)
   const all = new Map<string, Array<unknown>>()

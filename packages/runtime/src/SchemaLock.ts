@@ -7,13 +7,15 @@
  *
  * @since 0.1.0
  */
-import { type Flow, Task, type TaskGroup } from "@effect-docket/dsl"
+import type { Flow, Task, TaskGroup } from "@effect-docket/dsl"
+import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { readFile, writeFile } from "node:fs/promises"
-import { Lock, type LockedTask, type PartName, parts } from "./internal/lock/file.ts"
+import { Lock, type LockedTask, type PartName, parts, print } from "./internal/lock/file.ts"
 import { lockOf, refusal } from "./internal/lock/sampling.ts"
 
 /**
@@ -70,16 +72,18 @@ const errorOf = (file: string, differences: ReadonlyArray<Difference>, advice: s
     )
   })
 
+const isMissing = (cause: unknown): boolean => Predicate.hasProperty(cause, "code") && cause.code === "ENOENT"
+
+const parse = Schema.decodeEffect(Schema.fromJsonString(Lock))
+
 /** Reads the file; `undefined` if there is none. */
-const read = (file: string): Effect.Effect<Lock | undefined, SchemaLockError> =>
-  Effect.tryPromise({ try: () => readFile(file, "utf8"), catch: (error) => error as NodeJS.ErrnoException }).pipe( // what the platform fails with
-    Effect.flatMap((text) => Schema.decodeUnknownEffect(Schema.fromJsonString(Lock))(text)),
-    Effect.catch((error) =>
-      "code" in error && error.code === "ENOENT"
-        ? Effect.undefined
-        : Effect.fail(errorOf(file, [], `it cannot be read (${error.message})`))
-    )
+const read = (file: string): Effect.Effect<Lock | undefined, SchemaLockError> => {
+  const unreadable = (error: unknown) => errorOf(file, [], `it cannot be read (${String(error)})`)
+  return Effect.tryPromise(() => readFile(file, "utf8")).pipe(
+    Effect.catch(({ cause }) => isMissing(cause) ? Effect.undefined : Effect.fail(unreadable(cause))),
+    Effect.flatMap((text) => text === undefined ? Effect.undefined : Effect.mapError(parse(text), unreadable))
   )
+}
 
 /** Reads samples of a part with the code; the first that is refused. */
 const counterExample = Effect.fnUntraced(function*(
@@ -161,7 +165,9 @@ const differencesOf = Effect.fnUntraced(function*(
   return found
 })
 
-const tasksOf = (group: TaskGroup.Any): ReadonlyMap<string, Task.Any> => group.tasks
+/** The tasks of a group and of flows. */
+const tasksOf = (group: TaskGroup.Any, flows: ReadonlyArray<Flow.AnyNamed>): ReadonlyMap<string, Task.Any> =>
+  new Map([...flows.flatMap((flow) => [...Interpreter.graph.graphOf(flow).tasks]), ...group.tasks])
 
 interface Compared {
   readonly file: string
@@ -174,7 +180,7 @@ const compare = Effect.fnUntraced(function*(
   group: TaskGroup.Any,
   { file = defaultFile, flows = [] }: Options
 ): Effect.fn.Return<Compared, SchemaLockError> {
-  const tasks = tasksOf(group)
+  const tasks = tasksOf(group, flows)
   const locked = yield* read(file)
   const now = yield* lockOf(tasks, flows)
   return { file, locked, now, differences: locked === undefined ? [] : yield* differencesOf(tasks, locked, now) }
@@ -244,9 +250,8 @@ export const write = <Tasks extends Task.Any>(
     const tasks = Object.fromEntries(
       Object.entries(now.tasks).map(([tag, task]) => [tag, isForced ? task : keep(locked?.tasks[tag], task)])
     )
-    const text = `${JSON.stringify({ ...now, tasks }, undefined, 2)}\n`
     return Effect.tryPromise({
-      try: () => writeFile(file, text),
+      try: () => writeFile(file, print({ ...now, tasks })),
       catch: (error) => errorOf(file, [], `it cannot be written (${String(error)})`)
     }).pipe(Effect.as(differences))
   })

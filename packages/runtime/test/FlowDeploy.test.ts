@@ -1,13 +1,15 @@
 /**
  * Flows and the workers that have them or not: versions, steps that run where their flow is not known, members that speak
- * twice; and a fan-out of ten thousand.
+ * twice.
  */
 import { Docket, type Execution, Flow, Task, TaskFailure, TaskGroup } from "@effect-docket/dsl"
-import { DocketEngine, Worker } from "@effect-docket/runtime"
+import { DocketEngine, type DocketStore, Worker } from "@effect-docket/runtime"
 import { DocketTest } from "@effect-docket/runtime/testing"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, Option, Schema } from "effect"
+import { TestClock } from "effect/testing"
 import { drive, left } from "./flow/kit.ts"
+import { encoded, settle } from "./Kit.ts"
 
 class Boom extends Schema.TaggedError<Boom>("deploy/Boom")("Boom", { n: Schema.Int }) {}
 
@@ -22,10 +24,6 @@ class Seen {
   readonly bodies: Array<string> = []
   /** What a body of `Wait` does in its end. */
   last: Effect.Effect<unknown> = Effect.void
-
-  count(task: string): number {
-    return this.bodies.filter((body) => body.startsWith(`${task} `)).length
-  }
 }
 
 const bundle = (seen: Seen) => {
@@ -66,8 +64,14 @@ const Old = Flow.make("Moved", Quick.pipe(Flow.sleep("1 minute"), Flow.andThen(W
 const New = Flow.make("Moved", Quick.pipe(Flow.andThen(Quick), Flow.map((n) => `new ${n}`)), { version: 2 })
 
 describe("flows and workers that have them or not", () => {
-  for (const first of [[Old], [New], [Old, New], []]) {
-    const has = first.length === 0 ? "neither version" : first.map(({ annotations }) => first.length === 2 ? "both versions" : annotations === Old.annotations ? "the old version" : "the new version")[0]
+  for (
+    const [has, first] of [
+      ["the old version", [Old]],
+      ["the new version", [New]],
+      ["both versions", [Old, New]],
+      ["neither version", []]
+    ] as const
+  ) {
     it.effect(`a worker with ${has} → goes on with what it has, the rest is held and says why, until one comes`, () => {
       const seen = new Seen()
       return Effect.gen(function*() {
@@ -77,8 +81,10 @@ describe("flows and workers that have them or not", () => {
         for (const [run, flow, version] of [[old, Old, 1], [recent, New, 2]] as const) {
           const has = (first as ReadonlyArray<unknown>).includes(flow)
           assert.strictEqual(Option.isSome(yield* run.poll), has)
-        if (!has) {
-            const without = yield* Effect.forkChild(Worker.runUntilIdle(Tasks, { flows: first as ReadonlyArray<never> }))
+          if (!has) {
+            const without = yield* Effect.forkChild(
+              Worker.runUntilIdle(Tasks, { flows: first as ReadonlyArray<never> })
+            )
             yield* Effect.yieldNow
             yield* drive(without)
             const explanation = yield* run.explain
@@ -100,7 +106,10 @@ describe("flows and workers that have them or not", () => {
     "Limited",
     Wait.pipe(Flow.deadline("10 seconds"), Flow.catchTag("TaskFailure", Quick, () => 5))
   )
-  const Saga = Flow.make("Saga", Wait.pipe(Flow.compensate(Undo), Flow.andThen(Wait, (n) => n * 10), Flow.andThen(Quick)))
+  const Saga = Flow.make(
+    "Saga",
+    Wait.pipe(Flow.compensate(Undo), Flow.andThen(Wait, (n) => n * 10), Flow.andThen(Quick))
+  )
 
   it.effect("a step fails where its flow is not known → whoever has the flow catches it", () => {
     const seen = new Seen()
@@ -130,7 +139,9 @@ describe("flows and workers that have them or not", () => {
     const seen = new Seen()
     return Effect.gen(function*() {
       const run = yield* Docket.start(Saga, 1, { key: "k" })
-      const both = yield* Effect.forkChild(Worker.runUntilIdle(Tasks, { flows: [Saga], lease: "1 day" }))
+      const both = yield* Effect.forkChild(
+        Worker.runUntilIdle(Tasks, { flows: [Saga], lease: "1 day", drainTimeout: 0 })
+      )
       yield* Effect.forkChild(Effect.andThen(Effect.sleep(1500), Fiber.interrupt(both)))
       yield* drive(both)
       yield* Effect.forkChild(Effect.andThen(Effect.sleep(5000), Docket.cancel("k")))
@@ -148,11 +159,76 @@ describe("flows and workers that have them or not", () => {
     return Effect.gen(function*() {
       const docket = yield* Docket.Docket
       seen.last = Effect.orDie(Effect.provideService(Docket.cancel("k"), Docket.Docket, docket))
-      const run = yield* Docket.start(Saga, 1, { key: "k" })
+      const run = yield* Docket.start(Saga, 0, { key: "k" })
       yield* work([])
       yield* work([Saga])
       assert.strictEqual(yield* ended(run), "Cancelled")
-      assert.deepStrictEqual(seen.bodies, ["Wait 1", "Undo 1"])
+      assert.deepStrictEqual(seen.bodies, ["Wait 0", "Undo 0"])
+      yield* nothingLeft
+    }).pipe(Effect.provide(bundle(seen)))
+  })
+
+  it.effect("a cancel comes when a step has ended and nobody has its flow → that step is undone as well", () => {
+    const seen = new Seen()
+    return Effect.gen(function*() {
+      const run = yield* Docket.start(Saga, 0, { key: "k" })
+      yield* work([])
+      yield* Docket.cancel("k")
+      assert.isTrue(Option.isNone(yield* run.poll))
+      yield* work([Saga])
+      assert.strictEqual(yield* ended(run), "Cancelled")
+      assert.deepStrictEqual(seen.bodies, ["Wait 0", "Undo 0"])
+      yield* nothingLeft
+    }).pipe(Effect.provide(bundle(seen)))
+  })
+
+  const Late = Flow.make("Late", Wait.pipe(Flow.compensate(Undo), Flow.andThen(Quick), Flow.deadline("10 seconds")))
+  const InTime = Flow.make("InTime", Wait.pipe(Flow.deadline("10 seconds"), Flow.andThen(Quick)))
+
+  it.effect("a limit passes when a step has ended and nobody has its flow → undone, or it had ended in time", () => {
+    const seen = new Seen()
+    return Effect.gen(function*() {
+      const late = yield* Docket.start(Late, 1)
+      const inTime = yield* Docket.start(InTime, 2)
+      yield* Docket.add(Wait, 60)
+      yield* work([])
+      yield* work([Late, InTime])
+      assert.strictEqual(yield* ended(late), "Timeout")
+      assert.strictEqual(yield* ended(inTime), "value 2")
+      assert.sameMembers(seen.bodies, ["Wait 1", "Wait 2", "Wait 60", "Undo 1", "Quick 2"])
+      yield* nothingLeft
+    }).pipe(Effect.provide(bundle(seen)))
+  })
+
+  it.effect("a step that was claimed ahead is cancelled → what was done before is undone", () => {
+    const seen = new Seen()
+    return Effect.gen(function*() {
+      const engine = yield* DocketEngine.DocketEngine
+      const docket = yield* Docket.Docket
+      const add = docket.addEncoded([encoded({ task: "Wait", key: "other", payload: "7" })], { atomic: true })
+      // before its flow goes on: the worker has one slot, and one more than that
+      seen.last = Effect.suspend(() => seen.bodies.length === 1 ? Effect.orDie(add) : Effect.void)
+      const run = yield* Docket.start(Saga, 1, { key: "k" })
+      const worker = yield* Effect.forkChild(
+        Worker.runUntilIdle(Tasks, { flows: [Saga], concurrency: 1, lease: "1 day" }).pipe(
+          Effect.provideService(DocketEngine.DocketEngine, {
+            ...engine,
+            store: {
+              ...engine.store,
+              attach: (options) =>
+                Effect.map(engine.store.attach(options), (session) => ({
+                  ...session,
+                  turn: (request) =>
+                    session.turn({ ...request, capacity: request.capacity === 0 ? 0 : request.capacity + 1 })
+                }))
+            }
+          })
+        )
+      )
+      yield* Effect.forkChild(Effect.andThen(Effect.sleep(1010), Docket.cancel("k")))
+      yield* drive(worker)
+      assert.strictEqual(yield* ended(run), "Cancelled")
+      assert.deepStrictEqual(seen.bodies, ["Wait 1", "Wait 7", "Undo 1"])
       yield* nothingLeft
     }).pipe(Effect.provide(bundle(seen)))
   })
@@ -163,42 +239,51 @@ describe("flows and workers that have them or not", () => {
     const seen = new Seen()
     return Effect.gen(function*() {
       const { store } = yield* DocketEngine.DocketEngine
-      const run = yield* Docket.start(Each, [1, 2, 3], { key: "k" })
-      const attach = (worker: string, lease: number) =>
-        store.attach({ worker, tasks: new Map([["Quick", 1]]), lanes: ["default"], lease, onWake: () => {} })
+      const run = yield* Docket.start(Each, [1, 2], { key: "k" })
+      const attach = (lease: number, flows?: ReadonlyMap<string, ReadonlySet<number>>) =>
+        store.attach({
+          worker: `${lease}`,
+          tasks: new Map([["Quick", 1]]),
+          flows,
+          lanes: ["default"],
+          lease,
+          onWake: () => {}
+        })
       const turn = { settle: [], capacity: 0, lanes: undefined, except: undefined }
-      const between = yield* store.attach({
-        worker: "between",
-        tasks: new Map(),
-        flows: new Map([["Each", new Set([1])]]),
-        lanes: ["default"],
-        lease: 1000,
-        onWake: () => {}
+      // one that has the flow fans out, and is gone
+      const fanOut = yield* Effect.forkChild(
+        Worker.layer(TaskGroup.make(Sum), { flows: [Each], lanes: ["nothing"] }).pipe(Layer.launch)
+      )
+      yield* TestClock.adjust(0)
+      yield* settle
+      yield* Fiber.interrupt(fanOut)
+      const slow = yield* attach(1000)
+      const fast = yield* attach(60_000)
+      const first = (yield* slow.turn({ ...turn, capacity: 2 })).claimed
+      assert.deepStrictEqual(first.map(({ key }) => key), ["k/1/0", "k/1/1"])
+      yield* TestClock.adjust(1000)
+      const again = (yield* fast.turn({ ...turn, capacity: 2 })).claimed
+      const completed = (n: number) => ({
+        _tag: "Completed" as const,
+        exit: `{"_tag":"Success","value":${n},"flow":{"p":"1/0"}}`
       })
-      void between
-      const slow = yield* attach("slow", 1000)
-      const fast = yield* attach("fast", 100_000)
-      void slow
-      void fast
-      void turn
+      const settlementOf = ({ generation, key, token }: DocketStore.Claim, n: number) => ({
+        key,
+        generation,
+        token,
+        change: completed(n),
+        successor: undefined
+      })
+      const settled = yield* fast.turn({ ...turn, settle: again.map((claim, n) => settlementOf(claim, n + 1)) })
+      assert.deepStrictEqual(settled.settled, ["Applied", "Applied"])
+      // too late, and once more: they are gone, and nobody counts them
+      const late = yield* slow.turn({ ...turn, settle: first.map((claim) => settlementOf(claim, 100)) })
+      const twice = yield* fast.turn({ ...turn, settle: again.map((claim) => settlementOf(claim, 200)) })
+      assert.deepStrictEqual([...late.settled, ...twice.settled], ["Lost", "Lost", "Lost", "Lost"])
       yield* work([Each])
-      assert.strictEqual(yield* ended(run), "value 6")
+      assert.strictEqual(yield* ended(run), "value 3")
+      assert.deepStrictEqual(seen.bodies, ["Sum 2"])
+      yield* nothingLeft
     }).pipe(Effect.scoped, Effect.provide(bundle(seen)))
   })
-
-  it.effect("fan-out of 10,000 → the join runs exactly once, with all of them, in their order", () => {
-    const seen = new Seen()
-    const all = Array.from({ length: 10_000 }, (_, n) => n)
-    const Listed = Flow.make("Listed", Flow.input(Schema.Array(Schema.Int)).pipe(Flow.forEach(Quick), Flow.compensate(Sum)))
-    return Effect.gen(function*() {
-      const run = yield* Docket.start(Listed, all)
-      const sum = yield* Docket.start(Each, all)
-      yield* work([Listed, Each], 1000)
-      assert.deepStrictEqual(yield* run.await, all)
-      assert.strictEqual(yield* sum.await, (10_000 * 9999) / 2)
-      assert.strictEqual(seen.count("Quick"), 20_000)
-      assert.strictEqual(seen.count("Sum"), 1)
-      yield* nothingLeft
-    }).pipe(Effect.provide(bundle(seen)))
-  }, 60_000)
 })

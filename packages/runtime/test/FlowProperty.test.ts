@@ -9,8 +9,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Config, Effect, Option, Schema } from "effect"
 import { isDeepStrictEqual } from "node:util"
+import type { Fault } from "./flow/crash.ts"
+import { isTimeless, playWith } from "./flow/deaths.ts"
 import { play } from "./flow/kit.ts"
-import { type Spec, specsOf } from "./flow/spec.ts"
+import { hash, type Spec, specsOf } from "./flow/spec.ts"
 
 const Choice = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 65_535 }))
 
@@ -53,6 +55,35 @@ describe("random flows", () => {
         const flow = "specs" in error ? JSON.stringify(error.specs) : error.message
         const message = `DOCKET_FLOW_REPLAY='${result.replay}' repeats this: ${flow}`
         return "specs" in error ? assert.deepStrictEqual(error.actual, error.expected, message) : assert.fail(message)
+      }),
+    36_000_000
+  )
+
+  const faults: ReadonlyArray<Fault> = ["before", "after", "lostReply", "repeat"]
+
+  it.live(
+    "end, whatever write goes wrong or meets a cancel, as a direct evaluation of them says, or cancelled",
+    () =>
+      Effect.gen(function*() {
+        const runs = yield* Config.withDefault(Config.Int("DOCKET_FLOW_RUNS"), 200)
+        const seed = yield* Config.withDefault(Config.String("DOCKET_FLOW_SEED"), "flows")
+        const all = yield* Arbitrary.sampleEffect(flows, { count: runs * 5, size: 150, seed })
+        // one in ten is left: see `isTimeless`
+        for (const spec of all.flatMap(specsOf).filter(isTimeless).slice(0, runs / 2)) {
+          const { writes } = yield* playWith(spec, undefined, 0)
+          for (const fault of faults) {
+            const n = 1 + hash(seed, fault, JSON.stringify(spec)) % writes
+            const { actual, expected } = yield* playWith(spec, fault, n)
+            assert.deepStrictEqual(actual, expected, `${fault} write ${n} of ${writes} of ${JSON.stringify(spec)}`)
+          }
+          for (const fault of ["cancel", "cancelAndDie"] as const) {
+            const n = 3 + hash(seed, fault, JSON.stringify(spec)) % Math.max(1, writes - 2)
+            const { actual: { end, left }, expected } = yield* playWith(spec, fault, n)
+            const message = `${fault} at write ${n} of ${writes} of ${JSON.stringify(spec)}`
+            assert.deepStrictEqual(left, [], message)
+            assert.include([expected.end, "error \"Cancelled\""], end, message)
+          }
+        }
       }),
     36_000_000
   )

@@ -107,6 +107,22 @@ describe("memory store", () => {
       yield* store.clear
       yield* TestClock.adjust(20)
       assert.strictEqual(yield* next, Infinity)
+      yield* store.add([addition("cancelled", kept)], { atomic: true })
+      yield* store.cancel("cancelled")
+      assert.strictEqual(yield* next, 30, "the retention of what never ran")
+      yield* TestClock.adjust(30)
+      assert.strictEqual(yield* next, Infinity)
+    }).pipe(Effect.scoped, provided))
+
+  it.effect("gives nobody a run a millisecond before it is due", () =>
+    Effect.gen(function*() {
+      const store = yield* named("early")
+      const worker = yield* attachTo(store)
+      yield* store.add([addition("k", { due: { after: 100 } })], { atomic: true })
+      yield* TestClock.adjust(99)
+      assert.deepStrictEqual(yield* worker.claim(), [])
+      yield* TestClock.adjust(1)
+      yield* worker.complete(yield* worker.claimOne)
     }).pipe(Effect.scoped, provided))
 
   it.effect("forgets a gate whose last run took longer than its window", () =>

@@ -288,6 +288,14 @@ describe("Retries", () => {
         assert.strictEqual(starts.length, 5)
       }))
 
+    it.effect("take no retry from declared errors", () =>
+      Effect.gen(function*() {
+        const options = { retry: Schedule.recurs(2), defectRetryPolicy: Schedule.recurs(1) }
+        const starts = yield* startsOf(options, (attempt) => attempt === 2 ? Effect.die("x") : busy())
+        // the third declared error ends it
+        assert.strictEqual(starts.length, 4)
+      }))
+
     it.effect("show the schedule the failure with its reason", () =>
       Effect.gen(function*() {
         const seen: Array<unknown> = []

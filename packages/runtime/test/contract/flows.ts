@@ -756,13 +756,19 @@ export const flows = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
   })
 
   test("a flow is replaced → members of the one before do not count", () => {
-    const { layer } = tasks({ work: (n) => n === 0 ? Effect.void : Effect.sleep(100) })
+    const begun = signal()
+    const { count, layer } = tasks({
+      work: (n) => n === 0 ? Effect.void : Effect.andThen(begun.open, Effect.sleep(100))
+    })
     return Effect.gen(function*() {
       yield* Docket.start(Total, { n: 3 }, { key: "k" })
       const worker = yield* start(All, { flows: [Total], concurrency: 1 })
       yield* eventually(Effect.map(Docket.explain("k"), (why) => why._tag === "Gathering" && why.succeeded === 1))
+      // it ends before the second flow has members
+      yield* passing(begun.await)
       const second = yield* Docket.start(Total, { n: 2 }, { key: "k", onExisting: "replace" })
       assert.strictEqual(yield* passing(second.await), 1)
+      assert.strictEqual(count("Work"), 5, "three members, then two")
       yield* passing(Effect.asVoid(drain(All, { flows: [Total] })))
       yield* worker.stop
     }).pipe(Effect.provide(layer))

@@ -138,13 +138,15 @@ export const gateCases = ({ pass, passing, test }: Kit): void => {
     Effect.gen(function*() {
       const old = yield* guest({ worker: "old", ...rate(1, longLease) })
       for (const key of ["k1", "k2", "k3"]) yield* add(key, { gates: { rateLimit: "v" } })
-      yield* old.worker.complete(yield* old.worker.claimOne)
+      const first = yield* old.worker.claimOne
+      yield* old.worker.complete(first)
       assert.deepStrictEqual(yield* old.worker.claim(), [])
       yield* old.leave
       const worker = yield* attach({ worker: "new", ...rate(1, 50) })
       for (const key of ["k2", "k3"]) {
         const claim = yield* passing(worker.next)
         assert.strictEqual(claim.key, key)
+        assert.isBelow(claim.startedAt, first.startedAt + longLease)
         yield* worker.complete(claim)
       }
     }))
@@ -267,6 +269,18 @@ export const gateCases = ({ pass, passing, test }: Kit): void => {
       assert.isTrue(yield* store.cancel("failed"))
       yield* worker.settle(again, { _tag: "Cancelled" })
       yield* worker.complete(yield* worker.next)
+    }))
+
+  test("a retry does not begin the cooldown of its run anew", () =>
+    Effect.gen(function*() {
+      const worker = yield* attach(limits({ cooldown: 300 }))
+      yield* add("k", { gates: { cooldown: "v" } })
+      yield* worker.settle(yield* worker.claimOne, { _tag: "Retry", after: 0, exit: failure, failures: "[]" })
+      yield* pass(200)
+      yield* worker.complete(yield* worker.claimOne)
+      yield* pass(150)
+      assert.strictEqual((yield* add("other", { gates: { cooldown: "v" } })).disposition, "Added")
+      yield* worker.complete(yield* worker.claimOne)
     }))
 
   test("a paused task with held runs → resumed, they run in their order, one after the other", () =>

@@ -88,6 +88,7 @@ export const outages = ({ isLive, passing, test }: Kit): void => {
       const runs = yield* Docket.addAll([[Work, { n: 1 }], [Work, { n: 2 }, { after: 400 }]])
       assert.deepStrictEqual(yield* passing(Effect.forEach(runs, (run) => run.await)), [1, 2])
       assert.deepStrictEqual(started.toSorted(), [1, 1, 2])
+      assert.strictEqual(yield* logged("Warn", "whatever the body did does not count"), 1)
     }).pipe(Effect.provide(
       live(Work, ({ n }) => {
         started.push(n)

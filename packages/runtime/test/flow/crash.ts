@@ -35,6 +35,8 @@ export interface Subject {
   readonly client: Layer.Layer<never, never, Docket.Docket>
   /** What is cancelled. */
   readonly key?: string
+  /** What workers do after defects and losses: if it is absent, they try again for ever. */
+  readonly defectRetryPolicy?: Schedule.Schedule<unknown, unknown>
 }
 
 /** How long a claim lasts. */
@@ -106,7 +108,8 @@ class World {
         Layer.provideMerge(handlers, engineOf(this.#connect(member))),
         Scope.makeUnsafe()
       )
-      const options = { name: process.name, concurrency: 5, lease, flows, defectRetryPolicy: Schedule.recurs(10_000) }
+      const { defectRetryPolicy = Schedule.recurs(10_000) } = this.#subject
+      const options = { name: process.name, concurrency: 5, lease, flows, defectRetryPolicy }
       const loop = yield* start(group, options).pipe(Effect.provideContext(services))
       yield* work(loop, false)
     }).pipe(Scope.provide(Scope.makeUnsafe()))

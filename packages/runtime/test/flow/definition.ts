@@ -24,8 +24,11 @@ export class Bang extends Schema.TaggedError<Bang>("test/Bang")("Bang", fields) 
 export class Even extends Schema.TaggedClass<Even>("test/Even")("Even", fields) {}
 export class Odd extends Schema.TaggedClass<Odd>("test/Odd")("Odd", fields) {}
 
-const failureText = ({ reason }: TaskFailure.TaskFailure): string =>
-  reason._tag === "Timeout" ? `Timeout ${Duration.toMillis(reason.limit)}` : reason._tag
+const failureText = ({ reason }: TaskFailure.TaskFailure): string => {
+  if (reason._tag === "Timeout") return `Timeout ${Duration.toMillis(reason.limit)}`
+  // what is said of a body that always dies if its worker died in the last attempt
+  return reason._tag === "Lost" ? "Defect" : reason._tag
+}
 
 /** A value or an error as plain data, without what depends on where it came from. */
 export const plain = (value: unknown): unknown => {
@@ -52,6 +55,9 @@ export const plain = (value: unknown): unknown => {
 /** A value as a text. */
 export const textOf = (value: unknown): string => JSON.stringify(plain(value)) ?? "undefined"
 
+/** A text without the time at which a gather was over. */
+export const timeless = (text: string): string => text.replaceAll(/"releasedAt":\d+/g, "")
+
 const numberIn = (value: unknown, name: string): number | undefined => {
   const part: unknown = typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined
   return typeof part === "number" ? part : undefined
@@ -59,7 +65,7 @@ const numberIn = (value: unknown, name: string): number | undefined => {
 
 /** Makes a value of whatever came before. */
 export const toValue = (from: unknown, id: number): Value => ({
-  n: numberIn(from, "n") ?? hash(textOf(from)) % 1_000_000,
+  n: numberIn(from, "n") ?? hash(timeless(textOf(from))) % 1_000_000,
   r: numberIn(from, "r") ?? 0,
   id
 })
@@ -74,7 +80,7 @@ export const waitOf = ({ computed, id }: Wait, value: unknown): number =>
 
 export const mapped = (id: number, throws: boolean, value: unknown): unknown => {
   if (throws) throw new Error(`the function ${id} throws`)
-  return { n: hash("map", id, textOf(value)) % 1_000_000, r: toValue(value, id).r }
+  return { n: hash("map", id, timeless(textOf(value))) % 1_000_000, r: toValue(value, id).r }
 }
 
 export const tagged = (id: number, value: unknown): { readonly _tag: "Even" | "Odd" } & Value => {
@@ -112,14 +118,16 @@ export interface Bodies {
   readonly instant: boolean
   /** Tasks of compensations, which take time in any case. */
   readonly undoing: ReadonlySet<number>
+  /** What does not succeed at once never does: workers that die make attempts more. */
+  readonly steady: boolean
 }
 
-export const fateOf = ({ bad }: Bodies, task: TaskName, { id, n }: Value, attempt: number): Fate => {
+export const fateOf = ({ bad, steady }: Bodies, task: TaskName, { id, n }: Value, attempt: number): Fate => {
   const chance = hash("fate", task, id, n)
   if (chance % 100 >= bad) return "ok"
   const kind = (chance >>> 8) % 7
   // the first ones fail for good, the others for so many attempts
-  const until = kind < 4 ? Infinity : (chance >>> 16) % 4
+  const until = kind < 4 ? Infinity : steady ? 0 : (chance >>> 16) % 4
   if (attempt > until) return "ok"
   if (task === "Decide" || kind === 3 || kind === 6) return "defect"
   return kind % 2 === 0 ? "Boom" : "Bang"
@@ -165,7 +173,7 @@ export const handlers = (
   bodiesOf: (id: number) => Bodies,
   note: (flow: string, task: string, value: Value, attempt: number) => Effect.Effect<void>
 ) => {
-  const polled = new Map<string, number>()
+  const polled = new Map<string, Array<string>>()
   const begin = (task: string, value: Value) =>
     Effect.flatMap(
       Execution.CurrentExecution,
@@ -198,8 +206,10 @@ export const handlers = (
       yield* begin("Poll", value)
       if (duration > 0) yield* Effect.sleep(duration)
       const step = key.replace(/~\d+$/, "")
-      const asked = polled.get(step) ?? 0
-      polled.set(step, asked + 1)
+      const rounds = polled.get(step) ?? []
+      // a body that is repeated says the same again
+      const asked = rounds.includes(key) ? rounds.indexOf(key) : rounds.push(key) - 1
+      polled.set(step, rounds)
       return { _tag: asked < times ? "More" as const : "Stop" as const, ...value }
     })
   })

@@ -43,9 +43,10 @@ export const left = Effect.gen(function*() {
 })
 
 /** What the bodies of a flow do. */
-export const bodiesOf = ({ bad, chain, instant }: Spec): Bodies => ({
+export const bodiesOf = ({ bad, chain, instant }: Spec, steady = false): Bodies => ({
   bad,
   instant,
+  steady,
   undoing: new Set(undoingIn(chain))
 })
 
@@ -55,7 +56,7 @@ export interface Seen {
   readonly bodies: ReadonlyArray<string>
 }
 
-const endText = (exit: Exit.Exit<unknown, unknown>): string =>
+export const endText = (exit: Exit.Exit<unknown, unknown>): string =>
   Exit.isSuccess(exit)
     ? `value ${textOf(exit.value)}`
     : Option.match(Exit.findErrorOption(exit), {

@@ -80,7 +80,7 @@ local function adder()
     local gates, part, parent
     if kind.flags >= 4 then
       gates, part, payload = unwrap(kind.flags, payload)
-      if part then part, parent = flow().added(part) end
+      if part then parent = flow().added(part) end
       if parent and not flowing.mayJoin(parent, kind.onExisting == 'replace') then return answer(EXISTING, 1, 0, now) end
     end
     if flowing then flowing.sync(key) end

@@ -40,6 +40,17 @@ function flow()
     end
     return out
   end
+  -- Read, and not changed.
+  local read = {}
+  local function partOf(text)
+    local part = read[text]
+    if not part then
+      part = { t = row(text) }
+      part.parent = part.t[PARENT] ~= '' and row(part.t[PARENT])
+      read[text] = part
+    end
+    return part
+  end
   local function write(r, t) r.thread = texts(unpack(t, 1, OWNS)) end
   local function step(r, key, path, state)
     if path ~= '' then publish(r.gid, key, r.generation, 'Step', sub(path, 2), state) end
@@ -110,15 +121,20 @@ function flow()
     local p = parents[key]
     if p == nil then
       local r = get(key)
-      p = r and r.thread and { r = r, t = row(r.thread) } or false
+      p = r and r.thread and { r = r, t = row(r.thread), counted = {} } or false
+      if p then p.generation, p.waits = str(r.generation), p.t[WAITS] ~= '' and row(p.t[WAITS]) end
       parents[key] = p
     end
-    return p and p.r.generation == tonumber(parent[2]) and p
+    return p and p.generation == parent[2] and p
+  end
+  local function writeParent(p)
+    for id, g in pairs(p.counted) do recount(p.t, id, g) end
+    write(p.r, p.t)
   end
   function m.sync(key)
     local p = parents[key]
     if p and p.changed then
-      write(p.r, p.t)
+      writeParent(p)
       put(key, p.r)
     end
     parents[key] = nil
@@ -136,14 +152,12 @@ function flow()
     if redis.call('HSETNX', named[key], str(g.epoch) .. '/' .. parent[4], letter .. text) == 0 then return end
     if letter == 'D' then g.succeeded = g.succeeded + 1 else g.failed = g.failed + 1 end
     g.places = math.max(g.places, tonumber(parent[4]) + 1)
-    g.changed, p.changed = true, true
-    recount(t, id, g)
-    if t[WAITS] == '' then return end
-    local w = row(t[WAITS])
-    if w[1] ~= id or not isMet(w, g) then return end
+    g.changed, p.changed, p.counted[id] = true, true, g
+    local w = p.waits
+    if not w or w[1] ~= id or not isMet(w, g) then return end
     take(r, key)
     t[WAITS] = ''
-    write(r, t)
+    writeParent(p)
     parents[key] = nil
     ready(r, key, false)
   end
@@ -160,8 +174,7 @@ function flow()
     if not known or not again or sub(known, 1, 1) == 'D' then return not known end
     redis.call('HDEL', named[key], field)
     g.failed = g.failed - 1
-    g.changed, p.changed = true, true
-    recount(p.t, id, g)
+    g.changed, p.changed, p.counted[id] = true, true, g
     return true
   end
 
@@ -185,9 +198,12 @@ function flow()
     write(r, t)
     ready(r, key, false)
   end
+  -- What a cancel of it does: what it has done may have to be undone, or what its step has done that nobody has interpreted.
+  local function onCancel(t) return t[ON_CANCEL] == 'end' and t[EXITED] ~= '' and 'interpret' or t[ON_CANCEL] end
+  function m.onCancel(r) return onCancel(row(r.thread)) end
   -- Ends a run that somebody cancelled, or leaves that to its interpreter.
   local function abort(r, key, done, t)
-    if t[ON_CANCEL] == 'interpret' then return interpret(r, key, t, 'Cancelled') end
+    if onCancel(t) == 'interpret' then return interpret(r, key, t, 'Cancelled') end
     settle(r, key, done, CANCELLED, NONE, '')
   end
   function m.abort(r, key, done, isLast)
@@ -196,15 +212,13 @@ function flow()
     if isLast and r.gid == t[BETWEEN] then return settle(r, key, done, CANCELLED, NONE, '') end
     abort(r, key, done, t)
   end
-  -- What a cancel of it does.
-  function m.onCancel(r) return textAt(r.thread, ON_CANCEL) end
 
   -- A lease is over: whether that is more than a claim that was lost.
   function m.abandoned(r, key)
     local t = row(r.thread)
     local why
     if cancelling(r) then
-      if t[ON_CANCEL] ~= 'interpret' then return false end
+      if onCancel(t) ~= 'interpret' then return false end
       why = 'Cancelled'
     else
       local at = tonumber(t[DEADLINE])
@@ -237,17 +251,22 @@ function flow()
     m.more = #gone == ${most}
   end
 
-  -- A ready run is to be claimed: its record, whether it is not to begin, and its step.
-  function m.claim(v, strike)
+  -- A ready step is to be claimed: its record, and whether it is not to begin.
+  function m.claim(v, p, strike)
+    local stopped = textAt(m.textIn(v, p), STOPPED)
+    if not strike and (stopped == '' or textAt(stopped, 1) ~= 'Struck') then return v, stopped ~= '' end
     local r = decode(v)
     local t = row(r.thread)
-    local isStruck = t[STOPPED] ~= '' and textAt(t[STOPPED], 1) == 'Struck'
-    if strike or isStruck then
-      t[STOPPED] = strike and texts('Struck', strike.reason, strike.author or '') or ''
-      write(r, t)
-      v = encode(r)
-    end
-    return v, t[STOPPED] ~= '', sub(t[STEP], 2)
+    t[STOPPED] = strike and texts('Struck', strike.reason, strike.author or '') or ''
+    write(r, t)
+    return encode(r), strike ~= nil
+  end
+  function m.stepOf(r) return sub(textAt(r.thread, STEP), 2) end
+  -- The part of a record, after its group.
+  function m.textIn(v, p)
+    local _, flags = unpackFrom('>BB', v)
+    if flags % 8 >= 4 then _, p = gatesAt(v, p) end
+    return (gatesAt(v, p))
   end
 
   -- Forgets gathers: those in a chain, or all.
@@ -294,8 +313,10 @@ function flow()
       if head then
         for i = 1, ON_CANCEL do t[i] = head[i] end
         m.expect(key, r, tonumber(t[DEADLINE]))
-        write(r, t)
+      else
+        t[EXITED] = c.exit
       end
+      write(r, t)
       return abort(r, key, done, t)
     end
     take(r, key)
@@ -316,7 +337,7 @@ function flow()
     if c.forget ~= '' then forget(r, key, t, sub(c.forget, 2)) end
     m.expect(key, r, tonumber(t[DEADLINE]))
     if c.members then
-      parents[key] = { r = r, t = t }
+      parents[key] = { r = r, t = t, generation = str(r.generation), counted = {} }
       c.members.add()
       parents[key] = nil
     end
@@ -353,15 +374,16 @@ function flow()
   end
   -- A run of a flow ends.
   function m.ending(r, key)
-    local t = row(r.thread)
-    step(r, key, t[STEP], 'Ended')
-    return t
+    local part = partOf(r.thread)
+    step(r, key, part.t[STEP], 'Ended')
+    return part
   end
   local function disown(key, t)
     if t[OWNS] == '1' then redis.call('UNLINK', named[key]) end
     gathers[key] = nil
   end
-  function m.ended(r, key, t, keep, letter, text)
+  function m.ended(r, key, part, keep, letter, text)
+    local t = part.t
     if t[DEADLINE] ~= '' then m.expect(key, r) end
     if keep > 0 and t[OWNS] == '1' then
       writeGathers(key)
@@ -369,7 +391,7 @@ function flow()
     else
       disown(key, t)
     end
-    if t[PARENT] ~= '' then report(row(t[PARENT]), letter, text) end
+    if part.parent then report(part.parent, letter, text) end
   end
   -- It is replaced, or cleared.
   function m.left(r, key)
@@ -387,15 +409,18 @@ function flow()
 
   -- The part of a flow that is added, and the gather that it reports to.
   function m.added(text)
-    local t = row(text)
-    return t, t[PARENT] ~= '' and row(t[PARENT])
+    local parent = textAt(text, PARENT)
+    return parent ~= '' and row(parent)
   end
   -- Whether a pending run is a member of that generation of its parent.
   function m.isOf(r, parent)
     local own = r.thread and textAt(r.thread, PARENT)
     return own and own ~= '' and textAt(own, 2) == parent[2]
   end
-  function m.begins(r, key, t, outcome)
+  function m.begins(r, key, text, outcome)
+    r.thread = text
+    if not outcome and textAt(text, DEADLINE) == '' then return end
+    local t = row(text)
     if outcome then
       local _, tag, _, generation, _, _, _, gl, length = unpackFrom(DONE, outcome)
       if tag >= 16 then
@@ -416,24 +441,38 @@ function flow()
     write(r, t)
   end
 
+  -- Whom a run reports to: its key, its state and its group. The record may be long, and the same for many.
+  local heads = {}
+  local function headOf(parent)
+    if not parent then return end
+    local key = parent[1]
+    local head = heads[key]
+    if head == nil then
+      load({ key })
+      local v = cache[key]
+      head = false
+      if v then
+        local state, flags, _, _, _, _, _, _, _, _, generation, _, _, _, gl, p = unpackFrom(HEAD, v)
+        head = flags >= 8 and { key = key, state = state, generation = str(generation), gid = sub(v, p, p + gl - 1) }
+      end
+      heads[key] = head
+    end
+    return head and head.generation == parent[2] and head
+  end
   -- Names what a change of a run needs besides.
-  function m.wants(r, key, want)
-    local t = row(r.thread)
-    want(groups, t[BETWEEN])
-    if t[OWNS] == '1' then want(named, key) end
-    if t[PARENT] == '' then return end
-    local parent = row(t[PARENT])
-    local p = get(parent[1])
-    if not p or not p.thread or str(p.generation) ~= parent[2] then return end
-    want(named, parent[1])
-    if p.state == GATHERING then want(groups, p.gid) end
+  function m.wants(text, key, want)
+    local part = partOf(text)
+    want(groups, part.t[BETWEEN])
+    if part.t[OWNS] == '1' then want(named, key) end
+    local head = headOf(part.parent)
+    if not head then return end
+    want(named, head.key)
+    if head.state == GATHERING then want(groups, head.gid) end
   end
   function m.wantsCleared(r, key, want)
     if m.owns(r) then want(named, key) end
-    local parent = textAt(r.thread, PARENT)
-    parent = parent ~= '' and row(parent)
-    local p = parent and get(parent[1])
-    if p and p.thread and p.state == RUNNING and str(p.generation) == parent[2] then want(named, parent[1]) end
+    local head = headOf(partOf(r.thread).parent)
+    if head and head.state == RUNNING then want(named, head.key) end
   end
   function m.owns(r) return r.thread and textAt(r.thread, OWNS) == '1' end
 

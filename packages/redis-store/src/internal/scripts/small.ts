@@ -17,7 +17,7 @@ local r = get(key)
 if not r then return 0 end
 local more, want = wanting()
 want(groups, r.gid)
-if r.thread then flow().wants(r, key, want) end
+if r.thread then flow().wants(r.thread, key, want) end
 if #more > 1 then return more end
 local onCancel = r.thread and flowing.onCancel(r)
 if onCancel == 'ignore' then return 1 end

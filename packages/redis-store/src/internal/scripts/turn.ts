@@ -169,10 +169,12 @@ if wary then
       changes[i] = readChange()
       held = changes[i].held
     end
-    local r = cache[keys[i]] and decode(cache[keys[i]])
-    if r and r.state == RUNNING and r.token == held then
-      want(groups, r.gid)
-      if r.thread then flow().wants(r, keys[i], want) end
+    local v = cache[keys[i]]
+    local state, flags, current, gl, p, _
+    if v then state, flags, _, _, current, _, _, _, _, _, _, _, _, _, gl, p = unpackFrom(HEAD, v) end
+    if state == RUNNING and current == held then
+      want(groups, sub(v, p, p + gl - 1))
+      if flags >= 8 then flow().wants(flow().textIn(v, p + gl), keys[i], want) end
       local members = changes[i] and changes[i].members
       if members then
         load(members.keys)
@@ -408,10 +410,10 @@ local function claim(best)
   best.record = nil
   local isBetween = g.lane == ''
   local strike = struck and not isBetween and struck(g.task, decode(v).payload)
-  local isStopped, step
+  local isStopped
   if flags >= 8 and not isBetween then
     -- in a flow it is a failure of the step
-    v, isStopped, step = flow().claim(v, strike)
+    v, isStopped = flow().claim(v, 87 + #g.id, strike)
     strike = nil
   end
   local isOnly = strike or isStopped or flags % 2 == 1
@@ -445,7 +447,8 @@ local function claim(best)
     if watched and not isBetween then
       local r = decode(v)
       publish(g.id, key, r.generation, 'Started', r.attempt + 1, worker)
-      if step and step ~= '' and r.attempt == 0 then publish(g.id, key, r.generation, 'Step', step, 'Started') end
+      local step = r.thread and r.attempt == 0 and flow().stepOf(r) or ''
+      if step ~= '' then publish(g.id, key, r.generation, 'Step', step, 'Started') end
     end
   end
   v = pack(CLAIM, RUNNING, flags, best.attempt + 1, best.lost, token, best.settled, now, #worker) .. sub(v, 37) .. worker

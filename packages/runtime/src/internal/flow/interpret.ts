@@ -117,8 +117,10 @@ const goOnFrom = (run: Run, happened: Happened): Answer => {
     case "fan":
       return gather(run, at, happened)
   }
-  if (happened._tag === "Cancelled") return end(run, trail, { t: "cancelled" })
-  if (happened._tag === "Expired") return expire(run)
+  if (happened._tag === "Cancelled" || happened._tag === "Expired") {
+    if (at.t === "step" && run.thread.exit !== undefined) return stopBehind(run, at.p, run.thread.exit, happened)
+    return happened._tag === "Cancelled" ? end(run, trail, { t: "cancelled" }) : expire(run)
+  }
   if (happened._tag === "Ended") {
     const { p } = at as Extract<At, { readonly t: "step" }> // only a step ends
     const from = { p, e: happened.exit }
@@ -249,6 +251,22 @@ const embed = (run: Run, source: Source): Effect.Effect<Source, DocketError.Dock
 
 /** The flow ends: what has been done is undone, the last first. */
 const end = (run: Run, trail: Trail, why: Ending): Answer => undo(run, trail, trail.undo.length - 1, why)
+
+/**
+ * A cancel came, or a limit passed, when a step had ended and nobody had interpreted that: what it did may have to be undone
+ * as well, and it may have ended in time.
+ */
+const stopBehind = (run: Run, step: string, exit: string, { _tag }: Happened): Answer =>
+  Effect.gen(function*() {
+    const { now, state, world } = run
+    const signal = yield* readBlame(world, { p: step, e: exit })
+    const way = yield* go(world, { after: step, signal }, { now, root: state.root, trail: trailFrom(state.trail) })
+    if (_tag === "Cancelled") return yield* end(run, way.trail, { t: "cancelled" })
+    const limit = earliest(state.trail)
+    return limit === undefined || way.trail.limits.has(limit)
+      ? yield* expire({ ...run, state: { ...state, trail: way.trail } })
+      : yield* arrive(run, way)
+  })
 
 const undo = (run: Run, trail: Trail, index: number, why: Ending): Answer => {
   const one: Undo | undefined = trail.undo[index]
@@ -496,8 +514,9 @@ const spreadMore = (run: Run, at: AtFan, node: Fan, ended: number): Answer =>
   })
 
 /** Adds the members that have not succeeded once more, and waits for them. */
-const retryMembers = (run: Run, { retry: _, ...at }: AtFan, node: Fan): Answer =>
+const retryMembers = (run: Run, fan: AtFan, node: Fan): Answer =>
   Effect.gen(function*() {
+    const { retry: _retry, ...at } = fan
     const { root, trail } = run.state
     const signal = yield* valueAt(run.world, at.from, { root, until: at.p })
     const all = signal._tag === "Value" ? membersOf(node, signal.value) : []

@@ -39,3 +39,17 @@ export type Lock = typeof Lock.Type
 export const parts = ["payload", "success", "error", "progress"] as const
 /** The name of a part. */
 export type PartName = typeof parts[number]
+
+const marker = "~@effect-docket/runtime/sample~"
+
+/** The text of a file: schemas spread out, each sample in a line, so that a difference is read. */
+export const print = (lock: Lock): string => {
+  const samples: Array<string> = []
+  const mark = (sample: unknown) => `${marker}${samples.push(JSON.stringify(sample)) - 1}`
+  const text = JSON.stringify(
+    lock,
+    (name, value: unknown) => name === "samples" && Array.isArray(value) ? value.map(mark) : value,
+    2
+  )
+  return `${text.replaceAll(new RegExp(`"${marker}(\\d+)"`, "g"), (_, n) => samples[Number(n)]!)}\n`
+}

@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
 import type { Lock, LockedTask, Part, PartName } from "./file.ts"
 
 // Enough to meet each member of a union and each field that may be missing, and few enough to read.
-const count = 16
+const count = 12
 
 /** Draws values. A schema that nothing can be drawn from has none: `never`, or a declaration without a generator. */
 const draw = (schema: Schema.Top, seed: string): Effect.Effect<ReadonlyArray<unknown>> => {
@@ -30,7 +30,7 @@ const shapeOf = (schema: Schema.Top): Schema.Json =>
   )
 
 /** What encodes a part. */
-const encoderOf = (task: Task.Any, part: PartName): (value: unknown) => Interpreter.Step<string> => {
+const encoderOf = (task: Task.Any, part: PartName): (value: unknown) => Effect.Effect<string, string> => {
   const codec = Interpreter.codec(task)
   switch (part) {
     case "payload":
@@ -55,7 +55,7 @@ export const refusal = (
 ): Effect.Effect<string | undefined> => {
   const codec = Interpreter.codec(task)
   const json = JSON.stringify(sample)
-  const decoded: Interpreter.Step<unknown> = part === "payload"
+  const decoded: Effect.Effect<unknown, string> = part === "payload"
     ? codec.decodePayload(json, version)
     : part === "progress"
     ? codec.decodeProgress(json)

@@ -233,7 +233,7 @@ export class MemoryDocket {
       return true
     }
     const now = this.now
-    if (part?.thread.onCancel === "interpret") this.#interpret(part, { _tag: "Cancelled" }, now)
+    if (part?.isInterpretedOnCancel) this.#interpret(part, { _tag: "Cancelled" }, now)
     else this.#settle(run, "cancel", "Cancelled", { _tag: "Cancelled" }, now)
     this.#admit(now)
     return true
@@ -660,6 +660,7 @@ export class MemoryDocket {
     const { run } = part
     if (run.cancelling && (change._tag === "HandOver" ? part.thread : change.thread).onCancel !== "ignore") {
       if (change._tag === "Continue") this.#become(part, change.thread)
+      else part.exit = change.exit
       this.#abort(run, "abort", now)
       return
     }
@@ -731,7 +732,7 @@ export class MemoryDocket {
 
   /** Ends a running run that somebody cancelled, or leaves that to its interpreter. */
   #abort(run: Run, transition: "abort" | "takeOver", now: number): void {
-    if (run.part?.thread.onCancel === "interpret") this.#interpret(run.part, { _tag: "Cancelled" }, now)
+    if (run.part?.isInterpretedOnCancel) this.#interpret(run.part, { _tag: "Cancelled" }, now)
     else this.#settle(run, transition, "Cancelled", { _tag: "Cancelled" }, now)
   }
 

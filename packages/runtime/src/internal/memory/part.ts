@@ -52,6 +52,11 @@ export class Part implements Member {
     this.parent = parent
   }
 
+  /** What it has done may have to be undone when it is cancelled, or what its step has done that nobody has interpreted. */
+  get isInterpretedOnCancel(): boolean {
+    return this.thread.onCancel === "interpret" || (this.exit !== undefined && this.thread.onCancel === "end")
+  }
+
   of(gather: string): Gathered {
     this.gathered ??= new Map()
     let gathered = this.gathered.get(gather)

@@ -65,6 +65,9 @@ const seedOf = (env: Env, { claim }: Slot): string => `${env.store.name}/${claim
 
 const lostReason = ({ claim }: Slot) => new TaskFailure.Lost({ attempts: claim.lost })
 
+// so many losses are counted, whatever a record says: no policy of use asks for more
+const mostLosses = 1000
+
 /** The failures of a run with the losses since the last of them, each as if it had failed when this claim began. */
 const pastOf = (slot: Slot): Effect.Effect<string | undefined> => {
   const { claim } = slot
@@ -72,7 +75,7 @@ const pastOf = (slot: Slot): Effect.Effect<string | undefined> => {
   const { error } = failed(slot, lostReason(slot)) as { readonly error: unknown } // a failure, as `failed` makes it
   return Effect.map(encodeFailure(slot, error), ({ exit }) => {
     let past = claim.failures
-    for (let n = 0; n < claim.lost; n++) past = history.append(past, claim.startedAt, exit, begunOf(slot))
+    for (let n = Math.min(claim.lost, mostLosses); n > 0; n--) past = history.append(past, claim.startedAt, exit, begunOf(slot))
     return past
   })
 }
