@@ -597,6 +597,30 @@ describe("what the scripts touch", () => {
       assert.isAtMost(others.length, 12)
     }).pipe(Effect.scoped))
 
+  it.live("a slot frees while a worker waits for flows → it is woken for a new run, and the other way round", () =>
+    Effect.gen(function*() {
+      const store = yield* docket
+      const worker = yield* attachTo(store, { flows: new Map([["F", new Set([1])]]) })
+      // it waits for the one before it has room for the other
+      const room = (capacity: number, between: number) =>
+        Effect.andThen(worker.turn({ capacity, between }), Effect.sleep(100))
+      const seconds = Effect.flatMap(
+        server,
+        ({ admin }) => Effect.promise(() => admin.time().then(([at]) => Number(at)))
+      )
+      const begun = yield* seconds
+      yield* room(0, 1)
+      yield* room(1, 1)
+      yield* store.add([addition("k")], { atomic: true })
+      yield* worker.woken
+      yield* room(1, 0)
+      yield* room(0, 1)
+      yield* store.add([addition("f", { task: "F", lane: "", thread: thread({ step: undefined }) })], { atomic: true })
+      yield* worker.woken
+      // one that waits at the wrong list looks for itself after ten seconds
+      assert.isBelow((yield* seconds) - begun, 9)
+    }).pipe(Effect.scoped))
+
   it.live("one new run wakes one of a hundred idle workers", () =>
     Effect.gen(function*() {
       const store = yield* docket

@@ -291,7 +291,7 @@ const cancelWith = Effect.fnUntraced(
     if (part !== undefined) {
       // the gather that is told belongs to the same flow
       groups.add(betweenOf(part.thread))
-      flows.add(key)
+      if (part.owns) flows.add(key)
       if (part.parent !== undefined) flows.add(part.parent.key)
     }
     while (true) {

@@ -284,6 +284,8 @@ export interface Part extends Pick<DocketStore.ClaimedThread, "parent" | "gather
   readonly thread: Docket.EncodedThread
   /** It waits for members. */
   readonly gathers: boolean
+  /** There is a hash of its gathers. */
+  readonly owns: boolean
 }
 
 const readThread = (
@@ -308,7 +310,7 @@ const readStopped = ([tag, reason = "", author = ""]: ReadonlyArray<string>): Pa
 
 const readPart = (bytes: Buffer): Part => {
   const texts = readTexts(bytes)
-  const [parent = "", exit = "", stopped = "", waits = "", last = ""] = texts.slice(5)
+  const [parent = "", exit = "", stopped = "", waits = "", last = "", owns] = texts.slice(5)
   const [key, generation, gather, index] = rowOf(parent) ?? []
   const [, succeeded, failed] = rowOf(last) ?? []
   const why = rowOf(stopped)
@@ -320,6 +322,7 @@ const readPart = (bytes: Buffer): Part => {
     exit: read(exit),
     stopped: why && readStopped(why),
     gathers: waits !== "",
+    owns: owns === "1",
     gathered: succeeded === undefined ? undefined : { succeeded: Number(succeeded), failed: Number(failed) }
   }
 }

@@ -13,28 +13,24 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
-import { dueOf, membersOf } from "./additions.ts"
 import { type Client, script } from "./connection.ts"
 import type { Env } from "./docket.ts"
 import {
   betweenOf,
-  gatesText,
-  gatherText,
   groupId,
-  type Keys,
   keysOf,
   parseGroup,
   type Part,
   prefixOf,
   readMore,
   readRecord,
-  readTexts,
-  threadText
+  readTexts
 } from "./layout.ts"
 import { most as batch } from "./scripts/bounds.ts"
 import { limit } from "./scripts/gates.ts"
 import { renew } from "./scripts/small.ts"
 import { turn } from "./scripts/turn.ts"
+import { concern, heldOf, Holding, nothingToSettle, type Settle, settleOf } from "./settlements.ts"
 
 const scripts = { turn: script(turn), renew: script(renew), limit: script(limit) }
 
@@ -114,165 +110,24 @@ const serverTime = (client: Client): Promise<number> =>
     Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
   )
 
-/** The part of a flow that a claimed run is: what its settlement concerns. */
-interface Held {
-  readonly between: string
-  readonly parent: string | undefined
-}
+/** A wait for tokens: for runs, or for flows that are between two steps. A worker may have room for one and not the other. */
+class Waiter {
+  /** Lists of tokens. */
+  readonly wakes: ReadonlyArray<string>
+  /** It has room for more than its last turn found. */
+  idle = false
+  /** It waits: a token may be on its way when it leaves. */
+  waiting = false
+  readonly hungry = Latch.makeUnsafe()
 
-/** Settlements as a script takes them: plain completions, which are most, before the others. */
-interface Settle {
-  readonly keys: Array<string>
-  readonly args: Array<string | number>
-  readonly groups: Set<string>
-  /** Keys of flows whose gathers are concerned. */
-  readonly flows: Set<string>
-  /** Which settlement each answer is for. */
-  readonly order: Array<number>
-  /** Whether it may need what is not named here: the script looks before it writes. */
-  wary: boolean
-}
-
-const nothingToSettle = (groups = new Set<string>()): Settle => ({
-  keys: [],
-  args: [0],
-  groups,
-  flows: new Set(),
-  order: [],
-  wary: false
-})
-
-/** Names what the settlement of a run of a flow concerns: itself, and whom it reports to, which has the same flow. */
-const concern = (settle: Settle, key: string, { between, parent }: Held): void => {
-  settle.wary = true
-  settle.groups.add(between)
-  settle.flows.add(key)
-  if (parent !== undefined) settle.flows.add(parent)
-}
-
-/** Arguments of where a run of a flow goes. */
-const destinationArgs = (settle: Settle, to: DocketStore.Destination): ReadonlyArray<string | number> => {
-  switch (to._tag) {
-    case "Gather":
-      return [to._tag, gatherText(to.gather)]
-    case "Between":
-      return [to._tag, dueOf(to.due)]
-    case "Step": {
-      const group = groupId(to.task, to.version, to.lane)
-      settle.groups.add(group)
-      return [to._tag, dueOf(to.due), group, to.priority, to.payload, gatesText(to.gates)]
-    }
-  }
-}
-
-/** Arguments of a change. */
-const changeArgs = (
-  settle: Settle,
-  keys: Keys,
-  { change, key, members, successor }: DocketStore.Settlement,
-  group: string
-): ReadonlyArray<string | number> => {
-  switch (change._tag) {
-    case "Completed":
-    case "Failed": {
-      if (successor === undefined) return [change._tag, change.exit, "0"]
-      const { lane, task } = parseGroup(group)
-      const to = groupId(task, successor.version, lane)
-      settle.groups.add(to)
-      return [
-        change._tag,
-        change.exit,
-        "1",
-        dueOf(successor.due),
-        successor.payload,
-        to,
-        gatesText(successor.gates)
-      ]
-    }
-    case "Retry":
-      return [change._tag, change.after, change.exit, change.failures]
-    case "Snooze":
-      return [change._tag, change.after]
-    case "Skipped":
-      return ["Dropped", change.by]
-    case "Cancelled":
-    case "Released":
-      return [change._tag]
-    case "HandOver":
-      return [change._tag, change.exit === undefined ? "" : `=${change.exit}`, change.expired ? "1" : "0"]
-    case "Continue": {
-      concern(settle, key, { between: betweenOf(change.thread), parent: undefined })
-      const args = [
-        change._tag,
-        threadText(change.thread),
-        change.forget === undefined ? "" : `=${change.forget}`,
-        ...destinationArgs(settle, change.to)
-      ]
-      if (members === undefined || members.length === 0) return [...args, "0"]
-      const added = membersOf(keys, members)
-      for (const group of added.groups) settle.groups.add(group)
-      for (const flow of added.flows) settle.flows.add(flow)
-      return [...args, "1", ...added.args]
-    }
-  }
-}
-
-/** What a session knows of its claims, by token. */
-class Holding {
-  /** Their groups. */
-  readonly groups = new Map<string, string>()
-  /** The flows that they are parts of. */
-  readonly parts = new Map<string, Held>()
-
-  add(token: string, group: string, part: Held | undefined): void {
-    this.groups.set(token, group)
-    if (part !== undefined) this.parts.set(token, part)
+  constructor(wakes: ReadonlyArray<string>) {
+    this.wakes = wakes
   }
 
-  delete(token: string): void {
-    this.groups.delete(token)
-    this.parts.delete(token)
+  set room(idle: boolean) {
+    this.idle = idle
+    if (idle) this.hungry.openUnsafe()
   }
-
-  /** What the settlement of a claim concerns; its group. */
-  concerns(settle: Settle, key: string, token: string, otherwise: string): string {
-    const group = this.groups.get(token)
-    const part = this.parts.size === 0 ? undefined : this.parts.get(token)
-    if (part !== undefined) concern(settle, key, part)
-    // the claim of another session
-    if (group === undefined) settle.wary = true
-    else settle.groups.add(group)
-    return group ?? otherwise
-  }
-}
-
-const settleOf = (
-  keys: Keys,
-  settlements: ReadonlyArray<DocketStore.Settlement>,
-  holding: Holding,
-  otherwise: string
-): Settle => {
-  const settle = nothingToSettle()
-  const others: Array<number> = []
-  for (const [index, { change, key, successor, token }] of settlements.entries()) {
-    if (change._tag !== "Completed" || successor !== undefined) {
-      others.push(index)
-      continue
-    }
-    settle.order.push(index)
-    settle.keys.push(key)
-    settle.args.push(token, change.exit)
-    holding.concerns(settle, key, token, otherwise)
-  }
-  settle.args[0] = settle.order.length
-  for (const index of others) {
-    const settlement = settlements[index]!
-    const group = holding.concerns(settle, settlement.key, settlement.token, otherwise)
-    settle.order.push(index)
-    settle.keys.push(settlement.key)
-    settle.args.push(settlement.token, ...changeArgs(settle, keys, settlement, group))
-  }
-  return settle
 }
 
 interface Reply {
@@ -289,8 +144,6 @@ interface Reply {
   /** What is left of gathers that were forgotten: flow, gather, places. */
   readonly garbage: ReadonlyArray<readonly [flow: string, gather: string, places: number]>
 }
-
-const heldOf = ({ parent, thread }: Part): Held => ({ between: betweenOf(thread), parent: parent?.key })
 
 const claimedThread = (
   { exit, gathered, parent, stopped, thread }: Part,
@@ -396,16 +249,14 @@ export const attach = Effect.fnUntraced(function*(
   let cancelled: Array<string> = []
   let nextAt: number | undefined
   let offset = 0
-  /** It has room for runs, and for flows that are between two steps. */
-  let idle = false
-  let idleBetween = false
   /** It took a token, and has not looked yet. */
   let owing = false
-  /** It waits for a token: one may be on its way when it leaves. */
-  let waiting = false
   let unserved: ReadonlyArray<DocketStore.Unserved> = []
   const earlier = Latch.makeUnsafe()
-  const hungry = Latch.makeUnsafe()
+  const wakesOf = (groups: ReadonlyArray<string>) => groups.map((group) => keys.group(group)[4]!)
+  const forRuns = new Waiter(wakesOf(steps))
+  const forFlows = new Waiter(wakesOf(betweens))
+  const waiters = [forRuns, forFlows].filter(({ wakes }) => wakes.length > 0)
 
   yield* listener.onCancel((token) => {
     if (!holding.groups.has(token)) return
@@ -431,16 +282,12 @@ export const attach = Effect.fnUntraced(function*(
       return yield* readCounts(env, now, (group) => !workers.some((worker) => isServed(worker, group)))
     }
   )
-  const wakeOf = (group: string) => keys.group(group)[4]!
-  const wakes = served.map(wakeOf)
-  const stepWakes = steps.map(wakeOf)
-  const betweenWakes = betweens.map(wakeOf)
   yield* Effect.addFinalizer(() =>
     Effect.ignore(connection.use("detach", (client) =>
       Promise.all([
         client.hdel(keys.workers, options.worker),
         // what it was woken for is for the others
-        ...(owing || waiting ? wakes : []).map((wake) =>
+        ...waiters.flatMap(({ waiting, wakes }) => owing || waiting ? wakes : []).map((wake) =>
           client.lpush(wake, "1").then(() => client.pexpire(wake, 60_000))
         )
       ])))
@@ -545,8 +392,8 @@ export const attach = Effect.fnUntraced(function*(
 
   const turn = Effect.fnUntraced(
     function*(request: DocketStore.TurnRequest): Effect.fn.Return<DocketStore.TurnReply, DocketError.DocketError> {
-      idle = false
-      idleBetween = false
+      forRuns.idle = false
+      forFlows.idle = false
       owing = false
       const { between = 0, capacity } = request
       const settle = settleOf(keys, request.settle, holding, served[0]!)
@@ -585,10 +432,9 @@ export const attach = Effect.fnUntraced(function*(
       offset = reply.now - clock.currentTimeMillisUnsafe()
       nextAt = reply.next
       const runs = claims.length - ofFlows
-      idle = runs < Math.min(capacity, batch)
-      idleBetween = ofFlows < Math.min(between, batch)
-      if (idle || idleBetween) hungry.openUnsafe()
-      if (!idle && runs < capacity) options.onWake()
+      forRuns.room = runs < Math.min(capacity, batch)
+      forFlows.room = ofFlows < Math.min(between, batch)
+      if (!forRuns.idle && runs < capacity) options.onWake()
       earlier.openUnsafe()
       const tokens = cancelled
       cancelled = []
@@ -608,38 +454,40 @@ export const attach = Effect.fnUntraced(function*(
   })))
 
   // waits for a token while there are free slots
-  const blocking = yield* connection.another("wake", (blockSeconds + 5) * 1000)
-  yield* Effect.forkScoped(Effect.forever(Effect.suspend(() => {
-    const lists = [...idle ? stepWakes : [], ...idleBetween ? betweenWakes : []]
-    if (lists.length === 0) return Effect.andThen(Effect.sync(() => hungry.closeUnsafe()), hungry.await)
-    waiting = true
-    return Effect.tryPromise(() => blocking.blpop(...lists as [string, ...Array<string>], blockSeconds)).pipe( // there is one
-      Effect.onExit((exit) =>
-        Effect.sync(() => {
-          waiting = Exit.hasInterrupts(exit)
-        })
-      ),
-      Effect.matchEffect({
-        onSuccess: (token) =>
+  const wait = Effect.fnUntraced(function*(waiter: Waiter): Effect.fn.Return<void, never, Scope.Scope> {
+    const { hungry, wakes } = waiter
+    const blocking = yield* connection.another("wake", (blockSeconds + 5) * 1000)
+    yield* Effect.forkScoped(Effect.forever(Effect.suspend(() => {
+      if (!waiter.idle) return Effect.andThen(Effect.sync(() => hungry.closeUnsafe()), hungry.await)
+      waiter.waiting = true
+      return Effect.tryPromise(() => blocking.blpop(...wakes as [string, ...Array<string>], blockSeconds)).pipe( // there is one
+        Effect.onExit((exit) =>
           Effect.sync(() => {
-            // a token can be lost with the server or the worker that took it: whoever waited long looks for himself
-            if (token === null) return options.onWake()
-            const at = Number(token[1])
-            if (at > 1) {
-              nextAt = Math.min(at, nextAt ?? Infinity)
-              earlier.openUnsafe()
-              return
-            }
-            idle = false
-            idleBetween = false
-            owing = true
-            options.onWake()
-          }),
-        // the connection comes back by itself, and the next turn says what is wrong; a token may be lost with it
-        onFailure: () => Effect.andThen(Effect.sleep(Duration.seconds(1)), Effect.sync(options.onWake))
-      })
-    )
-  })))
+            waiter.waiting = Exit.hasInterrupts(exit)
+          })
+        ),
+        Effect.matchEffect({
+          onSuccess: (token) =>
+            Effect.sync(() => {
+              // a token can be lost with the server or the worker that took it: whoever waited long looks for himself
+              if (token === null) return options.onWake()
+              const at = Number(token[1])
+              if (at > 1) {
+                nextAt = Math.min(at, nextAt ?? Infinity)
+                earlier.openUnsafe()
+                return
+              }
+              waiter.idle = false
+              owing = true
+              options.onWake()
+            }),
+          // the connection comes back by itself, and the next turn says what is wrong; a token may be lost with it
+          onFailure: () => Effect.andThen(Effect.sleep(Duration.seconds(1)), Effect.sync(options.onWake))
+        })
+      )
+    })))
+  })
+  yield* Effect.forEach(waiters, wait, { discard: true })
 
   return {
     turn,

@@ -5,7 +5,7 @@ import { Docket, Execution, Flow, Gather, Task, TaskFailure, TaskGroup } from "@
 import { assert } from "@effect/vitest"
 import { DateTime, Effect, Exit, Fiber, Layer, Option, Result, Schedule, Schema, Stream } from "effect"
 import { Boom, type Kit, live, now, signal, start, stateOf, stored } from "./kit.ts"
-import { attach } from "./seam.ts"
+import { addition, attach } from "./seam.ts"
 
 class Even extends Schema.TaggedClass<Even>()("Even", { n: Schema.Int }) {}
 class Odd extends Schema.TaggedClass<Odd>()("Odd", { n: Schema.Int }) {}
@@ -770,6 +770,35 @@ export const flows = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
       assert.strictEqual(yield* passing(second.await), 1)
       assert.strictEqual(count("Work"), 5, "three members, then two")
       yield* passing(Effect.asVoid(drain(All, { flows: [Total] })))
+      yield* worker.stop
+    }).pipe(Effect.provide(layer))
+  })
+
+  test("a member that has ended is added again, by a repeated request → Existing, it does not run twice", () => {
+    const over = signal()
+    const { count, layer } = tasks({ work: (n) => n === 0 ? Effect.void : over.await })
+    return Effect.gen(function*() {
+      const store = yield* stored
+      const { await: end } = yield* Docket.start(Total, { n: 2 }, { key: "k" })
+      const worker = yield* start(All, { flows: [Total], drainTimeout: 0 })
+      yield* eventually(Effect.map(Docket.explain("k"), (why) => why._tag === "Gathering" && why.succeeded === 1))
+      const { generation } = (yield* store.get("k"))!
+      const thread = {
+        flow: "Total",
+        version: 1,
+        step: "1/0",
+        state: "{}",
+        deadline: undefined,
+        onCancel: "end",
+        parent: { key: "k", generation, gather: "1", index: 0 }
+      } as const
+      const member = addition("k/1/0", { task: "Work", payload: "{\"n\":0}", thread })
+      assert.deepStrictEqual((yield* store.add([member], { atomic: false })).map((one) => one.disposition), [
+        "Existing"
+      ])
+      yield* over.open
+      assert.strictEqual(yield* passing(end), 1)
+      assert.strictEqual(count("Work"), 2)
       yield* worker.stop
     }).pipe(Effect.provide(layer))
   })

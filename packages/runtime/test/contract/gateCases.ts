@@ -134,6 +134,18 @@ export const gateCases = ({ pass, passing, test }: Kit): void => {
       yield* worker.complete(first[0]!)
     }))
 
+  test("what comes while a window is full waits, though nobody waited before it", () =>
+    Effect.gen(function*() {
+      const worker = yield* attach(rate(1, longLease))
+      for (const key of ["first", "second"]) {
+        yield* add(key, { gates: { rateLimit: "v" } })
+        const claims = yield* worker.claim()
+        assert.deepStrictEqual(keysOf(claims), key === "first" ? [key] : [])
+        for (const claim of claims) yield* worker.complete(claim)
+      }
+      assert.strictEqual(yield* stateOf("second"), "Held")
+    }), { pending: 1 })
+
   test("a deploy shortens the window → what waits goes by the new one", () =>
     Effect.gen(function*() {
       const old = yield* guest({ worker: "old", ...rate(1, longLease) })
