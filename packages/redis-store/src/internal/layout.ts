@@ -21,6 +21,7 @@
  * | `strikes`, `pauses` | hash | what an operator has said | until it is undone |
  * | `workers` | hash | attached workers: what they serve, until when they were heard | a day after the last |
  * | `watch` | string | somebody listens to events | half a minute |
+ * | `waits` | string | somebody waits for an outcome | half a minute |
  * | `g:<group>:ready` | list | ready runs of priority 0, in order of arrival | while there are any |
  * | `g:<group>:prio` | sorted set | ready runs of other priorities, and those given back | while there are any |
  * | `g:<group>:due` | sorted set | scheduled runs by due time | while there are any |
@@ -84,6 +85,7 @@ export interface Keys {
   readonly pauses: string
   readonly workers: string
   readonly watch: string
+  readonly waits: string
   readonly flow: (key: string) => string
   readonly events: string
   readonly cancels: string
@@ -112,7 +114,8 @@ export const makeKeys = (prefix: string, name: string): Keys => {
       "looks",
       "starts",
       "ends",
-      "deadlines"
+      "deadlines",
+      "waits"
     ].map((key) => root + key),
     one: ["meta", "runs", "notes", "counts", "strikes", "watch"].map((key) => root + key),
     held: `${root}held`,
@@ -125,6 +128,7 @@ export const makeKeys = (prefix: string, name: string): Keys => {
     pauses: `${root}pauses`,
     workers: `${root}workers`,
     watch: `${root}watch`,
+    waits: `${root}waits`,
     flow: (key) => `${root}flow:${key}`,
     events: `${root}events`,
     cancels: `${root}cancels`,

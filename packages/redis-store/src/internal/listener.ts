@@ -1,8 +1,8 @@
 /**
  * The one connection of a docket that listens: events for subscribers and waiters, cancels for workers.
  *
- * Scripts publish events only while somebody listens: a key with half a minute to live says so, and is renewed three times
- * in that time. A message that was missed while the connection was down is found by looking again: waiters do so every few
+ * Scripts publish events only while somebody listens, and of those who wait for outcomes only the ends of runs: two keys with
+ * half a minute to live say so, and are renewed three times in that time. A message that was missed while the connection was down is found by looking again: waiters do so every few
  * seconds, workers when they renew their leases. Subscribers to events have nothing to look at, so a connection that is half
  * open must not stay unnoticed: as often as the key is renewed, it subscribes again to what it has, and what does not answer
  * is replaced. That works on every kind of client; a PING does not reach the connection of a cluster that listens.
@@ -26,8 +26,8 @@ const answerWithin = Duration.seconds(5)
 const again = Duration.seconds(2)
 
 /** Reads a message; an event that this version does not know is left out. */
-const readEvent = (bytes: Buffer): DocketStore.StoredEvent | undefined => {
-  const [group = "", key = "", generation, tag = "", at, a = "", b = "", c = ""] = readTexts(bytes)
+const readEvent = (texts: ReadonlyArray<string>): DocketStore.StoredEvent | undefined => {
+  const [group = "", key = "", generation, tag = "", at, a = "", b = "", c = ""] = texts
   const { task } = parseGroup(group)
   const event = ((): Docket.EncodedEvent | undefined => {
     const time = Number(at)
@@ -60,6 +60,8 @@ export class Listener {
   readonly #client: Client
   readonly #keys: Keys
   readonly #listeners = new Set<(event: DocketStore.StoredEvent) => void>()
+  /** Those who wait for an outcome, by key. */
+  readonly #waiters = new Map<string, Set<(event: DocketStore.StoredEvent) => void>>()
   readonly #onCancel = new Set<(token: string) => void>()
   #subscribed: Promise<unknown> | undefined = undefined
   /** Open while somebody listens. */
@@ -74,9 +76,14 @@ export class Listener {
         for (const tell of this.#onCancel) tell(bytes.toString())
         return
       }
-      const event = this.#listeners.size === 0 ? undefined : readEvent(bytes)
+      if (this.#listeners.size + this.#waiters.size === 0) return
+      const texts = readTexts(bytes)
+      const waiters = texts[3] === "Finished" ? this.#waiters.get(texts[1]!) : undefined
+      if (this.#listeners.size === 0 && waiters === undefined) return
+      const event = readEvent(texts)
       if (event === undefined) return
       for (const tell of this.#listeners) tell(event)
+      for (const tell of waiters ?? []) tell(event)
     })
   }
 
@@ -96,9 +103,17 @@ export class Listener {
     return this.#client.subscribe(this.#keys.events, this.#keys.cancels)
   }
 
-  get #watch(): Effect.Effect<void, DocketError.DocketError> {
-    return Effect.asVoid(
-      this.#connection.use("watch", (client) => client.set(this.#keys.watch, "1", "PX", watchMillis))
+  #say(key: string): Effect.Effect<void, DocketError.DocketError> {
+    return Effect.asVoid(this.#connection.use("watch", (client) => client.set(key, "1", "PX", watchMillis)))
+  }
+
+  /** Says again what is still true. */
+  get #sayAgain(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.ignore(Effect.all([
+        this.#listeners.size > 0 ? this.#say(this.#keys.watch) : Effect.void,
+        this.#waiters.size > 0 ? this.#say(this.#keys.waits) : Effect.void
+      ], { discard: true }))
     )
   }
 
@@ -118,7 +133,7 @@ export class Listener {
   get keep(): Effect.Effect<never> {
     return this.#used.await.pipe(
       Effect.andThen(Effect.sleep(Duration.millis(watchMillis / 3))),
-      Effect.andThen(Effect.suspend(() => this.#listeners.size > 0 ? Effect.ignore(this.#watch) : Effect.void)),
+      Effect.andThen(this.#sayAgain),
       Effect.andThen(this.#check),
       Effect.forever
     )
@@ -126,22 +141,50 @@ export class Listener {
 
   /** Has somebody in a set for a scope. */
   #join<A>(all: Set<A>, one: A): Effect.Effect<void, never, Scope.Scope> {
+    return this.#use(() => all.add(one), () => all.delete(one))
+  }
+
+  #use(begin: () => void, end: () => void): Effect.Effect<void, never, Scope.Scope> {
     return Effect.asVoid(Effect.acquireRelease(
       Effect.sync(() => {
-        all.add(one)
+        begin()
         this.#used.openUnsafe()
       }),
       () =>
         Effect.sync(() => {
-          all.delete(one)
-          if (this.#listeners.size + this.#onCancel.size === 0) this.#used.closeUnsafe()
+          end()
+          if (this.#listeners.size + this.#waiters.size + this.#onCancel.size === 0) this.#used.closeUnsafe()
         })
     ))
   }
 
   /** Listens in a scope; the scripts publish when this has returned. */
   listen(tell: (event: DocketStore.StoredEvent) => void): Effect.Effect<void, DocketError.DocketError, Scope.Scope> {
-    return this.#join(this.#listeners, tell).pipe(Effect.andThen(this.#subscribe), Effect.andThen(this.#watch))
+    return this.#join(this.#listeners, tell).pipe(
+      Effect.andThen(this.#subscribe),
+      Effect.andThen(this.#say(this.#keys.watch))
+    )
+  }
+
+  /** Waits in a scope for the end of a run; the scripts publish it when this has returned. */
+  #wait(
+    key: string,
+    tell: (event: DocketStore.StoredEvent) => void
+  ): Effect.Effect<void, DocketError.DocketError, Scope.Scope> {
+    const begin = () => {
+      const known = this.#waiters.get(key)
+      if (known === undefined) this.#waiters.set(key, new Set([tell]))
+      else known.add(tell)
+    }
+    const end = () => {
+      const known = this.#waiters.get(key)
+      known?.delete(tell)
+      if (known?.size === 0) this.#waiters.delete(key)
+    }
+    return this.#use(begin, end).pipe(
+      Effect.andThen(this.#subscribe),
+      Effect.andThen(this.#say(this.#keys.waits))
+    )
   }
 
   subscribe(
@@ -165,8 +208,8 @@ export class Listener {
   ): Effect.Effect<Docket.EncodedOutcome, DocketError.DocketError> {
     return Effect.scoped(Effect.gen({ self: this }, function*() {
       const told = Deferred.makeUnsafe<Docket.EncodedOutcome>()
-      yield* this.listen(({ event, generation: of, key: whose }) => {
-        if (whose !== key || event._tag !== "Finished" || of < generation) return
+      yield* this.#wait(key, ({ event, generation: of }) => {
+        if (event._tag !== "Finished" || of < generation) return
         Deferred.doneUnsafe(told, Effect.succeed(event.outcome))
       })
       while (true) {

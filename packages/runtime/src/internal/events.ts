@@ -15,7 +15,12 @@ const standIns = new Map<string, Task.Any>()
 const standIn = (tag: string): Task.Any => {
   let task = standIns.get(tag)
   if (task === undefined) {
-    task = Task.make(tag, { success: Schema.Json, error: Schema.Json, progress: Schema.Json })
+    // whoever publishes something else than we do may say any name
+    task = Task.make(tag === "" ? "(unknown)" : tag.toWellFormed(), {
+      success: Schema.Json,
+      error: Schema.Json,
+      progress: Schema.Json
+    })
     standIns.set(tag, task)
   }
   return task

@@ -5,7 +5,8 @@
  * are what costs. In Lua, tables with fields and new strings are (`docs/performance.md`): what happens to every run unpacks
  * the few numbers that it needs, the rest decodes a record into a table.
  *
- * KEYS: meta, runs, notes, counts, strikes, pauses, watch, gates, held, looks, starts, ends, deadlines; then six per group:
+ * KEYS: meta, runs, notes, counts, strikes, pauses, watch, gates, held, looks, starts, ends, deadlines, waits; then six per
+ * group:
  * ready, prio, due, lease, wake, failed; then `flow:<key>` of flows.
  * ARGV: channel of events, channel of cancels, number of groups, their ids, number of flows; then what the script asks for.
  *
@@ -22,7 +23,7 @@ export const prelude = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local META, RUNS, NOTES, COUNTS, STRIKES, PAUSES, WATCH = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local GATES, HOLDS, LOOKS, STARTS, ENDS, DEADLINES = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
+local GATES, HOLDS, LOOKS, STARTS, ENDS, DEADLINES, WAITS = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local EVENTS, CANCELS = ARGV[1], ARGV[2]
 local SCHEDULED, READY, RUNNING, COMPLETED, FAILED, CANCELLED, SKIPPED = 1, 2, 3, 4, 5, 6, 7
 local GATHERING = 10
@@ -36,7 +37,7 @@ local groups, order = {}, {}
 local served = 0
 local at = 3 + tonumber(ARGV[3])
 for i = 1, tonumber(ARGV[3]) do
-  local k = 13 + (i - 1) * 6
+  local k = 14 + (i - 1) * 6
   local g = { id = ARGV[3 + i], n = i, ready = KEYS[k + 1], prio = KEYS[k + 2], due = KEYS[k + 3], lease = KEYS[k + 4],
     wake = KEYS[k + 5], failed = KEYS[k + 6], s = 0, r = 0, x = 0, h = 0, w = 0 }
   groups[g.id] = g
@@ -44,13 +45,15 @@ for i = 1, tonumber(ARGV[3]) do
 end
 at = at + 1
 local flowKeys = tonumber(ARGV[at])
-local extra = 13 + #order * 6 + flowKeys
+local extra = 14 + #order * 6 + flowKeys
 local function arg() at = at + 1; return ARGV[at] end
 
 local meta = redis.call('HMGET', META, 'seq', 'token', 'held', 'deadlines')
 local seq, token = tonumber(meta[1] or 0), tonumber(meta[2] or 0)
 local firstSeq, firstToken = seq, token
+-- whether somebody listens to all events, or waits at least for outcomes
 local watched = redis.call('EXISTS', WATCH) == 1
+local waited = watched or redis.call('EXISTS', WAITS) == 1
 
 local function str(n) return string.format('%d', n) end
 local function texts(...)
@@ -144,6 +147,9 @@ local function push(g, name, value) local l = list(g, name); l[#l + 1] = value e
 
 local function publish(gid, key, generation, tag, ...)
   if watched then redis.call('PUBLISH', EVENTS, texts(gid, key, generation, tag, now, ...)) end
+end
+local function finished(gid, key, generation, ...)
+  if waited then redis.call('PUBLISH', EVENTS, texts(gid, key, generation, 'Finished', now, ...)) end
 end
 
 local notes, noted = {}, false
@@ -324,7 +330,10 @@ function settle(r, key, done, state, tag, text, author)
   else
     redis.call('DEL', done)
   end
-  publish(r.gid, key, r.generation, 'Finished', tags[tag], text, author or '')
+  -- nobody has a handle of a member of a gather: it has told its flow
+  if watched or not (part and flowing.isMember(part)) then
+    finished(r.gid, key, r.generation, tags[tag], text, author or '')
+  end
   if part then flowing.ended(r, key, part, keep, tag ~= EXIT and 'C' or state == COMPLETED and 'D' or 'F', text) end
 end
 

@@ -143,7 +143,7 @@ for _, key in ipairs(keys) do
     removed[#removed + 1] = key
     removed[#removed + 1] = str(r.generation)
     if r.thread then flowing.cleared(r, key) end
-    publish(r.gid, key, r.generation, 'Finished', 'Gone', '')
+    finished(r.gid, key, r.generation, 'Gone', '')
   end
 end
 many('ZREM', g.due, dues)

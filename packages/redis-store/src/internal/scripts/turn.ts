@@ -81,7 +81,7 @@ local function finish(r, key, done, state, exit, successor)
   else
     redis.call('DEL', done)
   end
-  publish(r.gid, key, r.generation, 'Finished', 'Exit', exit)
+  finished(r.gid, key, r.generation, 'Exit', exit)
   seq = seq + 1
   r.generation = seq
   r.attempt, r.lost, r.token, r.flags, r.worker = 0, 0, 0, r.flags - r.flags % 2, ''
@@ -217,7 +217,7 @@ for i = 1, plain do
     end
     cache[key] = false
     dirty[key] = true
-    if watched then publish(gid, key, generation, 'Finished', 'Exit', exit) end
+    finished(gid, key, generation, 'Exit', exit)
   end
 end
 

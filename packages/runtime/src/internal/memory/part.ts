@@ -46,7 +46,7 @@ export class Part implements Member {
   gathered: Map<string, Gathered> | undefined = undefined
   heapIndex = -1
 
-  constructor(run: Run, thread: Docket.EncodedThread, parent: Docket.EncodedParent | undefined) {
+  constructor(run: Run, { parent, ...thread }: NonNullable<Docket.EncodedAddition["thread"]>) {
     this.run = run
     this.thread = thread
     this.parent = parent

@@ -58,7 +58,7 @@ export class Run {
     this.retention = addition.retention
     this.trace = addition.trace
     this.gates = addition.gates
-    this.part = addition.thread && new Part(this, addition.thread, addition.thread.parent)
+    this.part = addition.thread && new Part(this, addition.thread)
     this.generation = generation
     this.due = due
   }

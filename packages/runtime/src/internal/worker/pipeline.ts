@@ -75,7 +75,9 @@ const pastOf = (slot: Slot): Effect.Effect<string | undefined> => {
   const { error } = failed(slot, lostReason(slot)) as { readonly error: unknown } // a failure, as `failed` makes it
   return Effect.map(encodeFailure(slot, error), ({ exit }) => {
     let past = claim.failures
-    for (let n = Math.min(claim.lost, mostLosses); n > 0; n--) past = history.append(past, claim.startedAt, exit, begunOf(slot))
+    for (let n = Math.min(claim.lost, mostLosses); n > 0; n--) {
+      past = history.append(past, claim.startedAt, exit, begunOf(slot))
+    }
     return past
   })
 }
