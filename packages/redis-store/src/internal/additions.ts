@@ -11,6 +11,7 @@ import {
   groupId,
   type Keys,
   keysOf,
+  nameMore,
   partText,
   prefixOf,
   readAdded,
@@ -169,9 +170,13 @@ const call = Effect.fnUntraced(function*(
       ...args
     ])) as Reply // what the script replies
     if (word(reply[0]) !== "more") return reply
-    const more = readMore(reply)!
-    for (const group of more.groups) made.groups.add(group)
-    for (const flow of more.flows) made.flows.add(flow)
+    if (!nameMore(made, readMore(reply)!)) {
+      const cause = new Error("what is stored under one of its keys cannot be read")
+      return yield* new DocketError.DocketError({
+        operation: "add",
+        reason: new DocketError.StoreUnavailable({ cause })
+      })
+    }
   }
 })
 

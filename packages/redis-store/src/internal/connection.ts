@@ -93,8 +93,23 @@ const watch = (client: Client, where: string, purpose: string): Effect.Effect<vo
     ))
   })
 
+/**
+ * When a connection that listens comes back, ioredis subscribes again by itself, and waits for that nowhere: a connection that
+ * breaks meanwhile leaves a rejection without a handler, which ends the process. Here it has one; who listens asks again.
+ */
+const forgiving = (client: Client): Client => {
+  const subscribe = client.subscribe.bind(client) as (...args: ReadonlyArray<unknown>) => Promise<unknown> // whichever of its forms
+  return Object.assign(client, {
+    subscribe: (...args: ReadonlyArray<unknown>) => {
+      const reply = subscribe(...args)
+      reply.catch(() => {})
+      return reply
+    }
+  })
+}
+
 const duplicate = (client: Client, options: Pick<RedisOptions, "socketTimeout">): Client =>
-  "nodes" in client ? client.duplicate([], { redisOptions: options }) : client.duplicate(options)
+  forgiving("nodes" in client ? client.duplicate([], { redisOptions: options }) : client.duplicate(options))
 
 /** The connection of a client. `where` names the server in errors. */
 export const make = (client: Client, where: string): Effect.Effect<Connection, never, Scope.Scope> =>

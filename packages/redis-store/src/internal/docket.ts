@@ -13,6 +13,7 @@ import {
   betweenOf,
   type Keys,
   keysOf,
+  nameMore,
   parseGroup,
   prefixOf,
   readDone,
@@ -302,8 +303,7 @@ const cancelWith = Effect.fnUntraced(
       ])
       const more = readMore(answer)
       if (more === undefined) return answer === 1
-      for (const group of more.groups) groups.add(group)
-      for (const flow of more.flows) flows.add(flow)
+      if (!nameMore({ groups, flows }, more)) return false
     }
   }
 )

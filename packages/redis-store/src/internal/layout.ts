@@ -35,6 +35,7 @@
  */
 import type { Docket, Execution } from "@effect-docket/dsl"
 import type { DocketStore } from "@effect-docket/runtime"
+import * as Result from "effect/Result"
 
 /** Format of what is written; another one is refused. */
 export const format = "1"
@@ -50,9 +51,12 @@ export interface Group {
   readonly lane: string
 }
 
+// a text that was never encoded is shown as it is
+const decodeName = (text: string): string => Result.getOrElse(Result.try(() => decodeURIComponent(text)), () => text)
+
 const parse = (id: string): Group => {
   const [version = "0", lane = "", task = ""] = id.split("/")
-  return { task: decodeURIComponent(task), version: Number(version), lane: decodeURIComponent(lane) }
+  return { task: decodeName(task), version: Number(version), lane: decodeName(lane) }
 }
 
 // a process meets few groups, and each of them with every run
@@ -183,6 +187,17 @@ export const readMore = (
   return { groups: of("g"), flows: of("f") }
 }
 
+/** Names what a script asks for. `false` if it was named already: then no name leads there, and asking again is in vain. */
+export const nameMore = (
+  named: { readonly groups: Set<string>; readonly flows: Set<string> },
+  more: NonNullable<ReturnType<typeof readMore>>
+): boolean => {
+  const before = named.groups.size + named.flows.size
+  for (const group of more.groups) named.groups.add(group)
+  for (const flow of more.flows) named.flows.add(flow)
+  return named.groups.size + named.flows.size > before
+}
+
 const states: ReadonlyArray<Execution.State> = [
   "Scheduled",
   "Ready",
@@ -225,10 +240,11 @@ const hasGates = 4
 const isPart = 8
 const heldFrom = 8
 
-// the end of a text that begins with its length
+// the end of a text that begins with its length; `NaN` if there is none
 const gatesEnd = (bytes: Buffer, at: number): number => {
   const colon = bytes.indexOf(58, at)
-  return colon + 1 + Number(bytes.toString("latin1", at, colon))
+  const length = colon === -1 ? Number.NaN : Number(bytes.toString("latin1", at, colon))
+  return length >= 0 ? colon + 1 + length : Number.NaN
 }
 
 // the gate with a letter among those that begin at a place
@@ -350,8 +366,41 @@ export interface Record {
   readonly part: Part | undefined
 }
 
+// The furthest that a date can be from the epoch. What is further is no time.
+const longest = 8.64e15
+const timeOf = (value: number): number => Math.abs(value) <= longest ? value : 0
+
+/** Whether bytes are a record, and not what something else has written, or has cut short. `sound` of `prelude.ts` agrees. */
+const isRecord = (bytes: Buffer): boolean => {
+  if (bytes.length < 86 || states[bytes[0]! - 1] === undefined) return false
+  const flags = bytes[1]!
+  let at = 86 + bytes.readUInt16BE(84)
+  if ((flags & hasGates) !== 0) at = gatesEnd(bytes, at)
+  if ((flags & isPart) !== 0) at = gatesEnd(bytes, at)
+  return at <= bytes.length
+}
+
+/** What is shown of a run whose record is none: nothing runs it, and adding its key again writes a new one. */
+const unreadable = (bytes: Buffer): Record => ({
+  state: "Held",
+  attempt: 0,
+  lost: 0,
+  token: 0,
+  startedAt: 0,
+  due: 0,
+  generation: 0,
+  group: groupId("(unreadable)", 0, "(unreadable)"),
+  holder: undefined,
+  debounce: undefined,
+  part: undefined,
+  payload: bytes.toString("utf8"),
+  worker: ""
+})
+
 /** Reads a record: the numbers that `prelude.ts` packs, then group, gates, part of a flow, payload and worker. */
-export const readRecord = (bytes: Buffer): Record => {
+export const readRecord = (bytes: Buffer): Record => isRecord(bytes) ? readSound(bytes) : unreadable(bytes)
+
+const readSound = (bytes: Buffer): Record => {
   const groupEnd = 86 + bytes.readUInt16BE(84)
   const flags = bytes[1]!
   const gates = (flags & hasGates) === 0 ? groupEnd : gatesEnd(bytes, groupEnd)
@@ -362,8 +411,8 @@ export const readRecord = (bytes: Buffer): Record => {
     attempt: bytes.readUInt32BE(2),
     lost: bytes.readUInt32BE(6),
     token: bytes.readDoubleBE(10),
-    startedAt: bytes.readDoubleBE(26),
-    due: bytes.readDoubleBE(44),
+    startedAt: timeOf(bytes.readDoubleBE(26)),
+    due: timeOf(bytes.readDoubleBE(44)),
     generation: bytes.readDoubleBE(52),
     group: bytes.toString("utf8", 86, groupEnd),
     holder: bytes[0]! < heldFrom ? undefined : holderOf(bytes, groupEnd),
@@ -379,9 +428,10 @@ export const readTexts = (bytes: Buffer): ReadonlyArray<string> => {
   const texts: Array<string> = []
   let at = 0
   while (at < bytes.length) {
-    const colon = bytes.indexOf(58, at)
-    const end = colon + 1 + Number(bytes.toString("latin1", at, colon))
-    texts.push(bytes.toString("utf8", colon + 1, end))
+    const end = gatesEnd(bytes, at)
+    // the rest is no row
+    if (Number.isNaN(end)) break
+    texts.push(bytes.toString("utf8", bytes.indexOf(58, at) + 1, end))
     at = end
   }
   return texts
@@ -439,8 +489,31 @@ export const readMember = (bytes: Buffer | null): Docket.EncodedMember | undefin
   return tag === "Done" || tag === "Failed" ? { _tag: tag, text: bytes.toString("utf8", 1) } : { _tag: tag }
 }
 
-/** Reads the latest outcome of a key: what `outcomeOf` of the prelude wrote. */
-export const readDone = (bytes: Buffer): Done => {
+const isDone = (bytes: Buffer): boolean => {
+  if (bytes.length < 44 || states[bytes[0]! - 1] === undefined) return false
+  const payload = 44 + bytes.readUInt16BE(38) + bytes.readUInt32BE(40)
+  const end = bytes[1]! >= hasThread ? gatesEnd(bytes, payload) : payload
+  return end <= bytes.length
+}
+
+/**
+ * Reads the latest outcome of a key: what `outcomeOf` of the prelude wrote. Of anything else it is only known that something
+ * has ended: an outcome whose text does not decode.
+ */
+export const readDone = (bytes: Buffer): Done =>
+  isDone(bytes) ? readOutcomeOf(bytes) : {
+    state: "Failed",
+    generation: Number.MAX_SAFE_INTEGER,
+    settledAt: 0,
+    attempt: 0,
+    due: 0,
+    group: groupId("(unreadable)", 0, "(unreadable)"),
+    outcome: { _tag: "Exit", exit: "" },
+    thread: undefined,
+    payload: ""
+  }
+
+const readOutcomeOf = (bytes: Buffer): Done => {
   const text = 44 + bytes.readUInt16BE(38)
   const payload = text + bytes.readUInt32BE(40)
   const isOfFlow = bytes[1]! >= hasThread
@@ -450,9 +523,9 @@ export const readDone = (bytes: Buffer): Done => {
   return {
     state: states[bytes[0]! - 1]!,
     generation: bytes.readDoubleBE(10),
-    settledAt: bytes.readDoubleBE(18),
+    settledAt: timeOf(bytes.readDoubleBE(18)),
     attempt: bytes.readUInt32BE(26),
-    due: bytes.readDoubleBE(30),
+    due: timeOf(bytes.readDoubleBE(30)),
     group: bytes.toString("utf8", 44, text),
     outcome: readOutcome(tag, bytes.toString("utf8", text, payload), rest),
     thread: isOfFlow ? readThread(readTexts(bytes.subarray(bytes.indexOf(58, payload) + 1, restAt))) : undefined,

@@ -12,6 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { type Client, script } from "./connection.ts"
 import type { Env } from "./docket.ts"
@@ -150,6 +151,10 @@ const claimedThread = (
   between: boolean
 ): DocketStore.ClaimedThread => ({ ...thread, parent, between, gathered, exit, stopped })
 
+/** The span that a note names. What is none links to nothing. */
+const readTrace = (text: string): Docket.Trace | undefined =>
+  Result.getOrUndefined(Result.try(() => JSON.parse(text) as Docket.Trace)) // written by `add`
+
 const readReply = (
   [now, next, answers, remarks, ...pairs]: ReadonlyArray<Buffer>,
   holding: Holding
@@ -201,7 +206,7 @@ const readReply = (
       due,
       startedAt,
       failures: remark === undefined || remark[0] === "" ? undefined : remark[0],
-      trace: remark === undefined || remark[1] === "" ? undefined : JSON.parse(remark[1]) as Docket.Trace, // written by `add`
+      trace: remark === undefined || remark[1] === "" ? undefined : readTrace(remark[1]),
       ...remark?.[0] === "Dropped" && { droppedBy: "rateLimit", failures: undefined },
       ...part && { thread: claimedThread(part, lane === "") }
     })

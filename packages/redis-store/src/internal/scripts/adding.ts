@@ -123,7 +123,11 @@ local function adder()
       -- what is due keeps its place where it is
       local stays = joins.state ~= SCHEDULED and
         (kind.first or (joins.gates == gates and joins.gid == kind.gid and joins.priority == kind.priority))
-      if not stays then take(joins, other) end
+      if not stays then
+        take(joins, other)
+        -- its entry in a list of ready runs is out of date with its arrival: it comes a little later, before the next one
+        if joins.state == READY then joins.arrival = joins.arrival + 2 ^ -10 end
+      end
       if not kind.first then
         -- of a newer version, it may be for other workers
         joins.gid, joins.priority, joins.keepS, joins.keepF = kind.gid, kind.priority, kind.keepS, kind.keepF

@@ -372,7 +372,6 @@ function flow()
     local text = texts(t[1], t[2], t[3], t[4], t[5], r.keepS, r.keepF)
     return #text .. ':' .. text
   end
-  function m.isMember(t) return t[PARENT] ~= '' end
   -- A run of a flow ends.
   function m.ending(r, key)
     local part = partOf(r.thread)

@@ -39,7 +39,7 @@ local at = 3 + tonumber(ARGV[3])
 for i = 1, tonumber(ARGV[3]) do
   local k = 14 + (i - 1) * 6
   local g = { id = ARGV[3 + i], n = i, ready = KEYS[k + 1], prio = KEYS[k + 2], due = KEYS[k + 3], lease = KEYS[k + 4],
-    wake = KEYS[k + 5], failed = KEYS[k + 6], s = 0, r = 0, x = 0, h = 0, w = 0 }
+    wake = KEYS[k + 5], failed = KEYS[k + 6], head = pack('>H', #ARGV[3 + i]) .. ARGV[3 + i], s = 0, r = 0, x = 0, h = 0, w = 0 }
   groups[g.id] = g
   order[i] = g
 end
@@ -66,12 +66,13 @@ local function texts(...)
   return table.concat(out)
 end
 
--- The text number n of a row of texts.
+-- The text number n of a row of texts; an empty one if the row is none.
 local function textAt(row, n)
   local p = 1
   for i = 1, n do
     local colon = string.find(row, ':', p, true)
-    local length = tonumber(sub(row, p, colon - 1))
+    local length = colon and tonumber(sub(row, p, colon - 1))
+    if not length then return '' end
     if i == n then return sub(row, colon + 1, colon + length) end
     p = colon + length + 1
   end
@@ -122,7 +123,29 @@ local function encode(r)
     r.generation, r.priority, r.keepS, r.keepF, #r.gid) .. r.gid .. gates .. part .. r.payload .. r.worker
 end
 
-local cache, dirty = {}, {}
+-- Whether a value is a record, and not what something else has written, or has cut short. One that is none is passed as if it
+-- were not there, so that the others go on; readers show it.
+local byte = string.byte
+local function past(v, p)
+  local colon = string.find(v, ':', p, true)
+  local length = colon and tonumber(sub(v, p, colon - 1))
+  return length and length >= 0 and colon + length + 1 or #v + 2
+end
+local function sound(v)
+  if #v < 86 then return false end
+  local state, flags = byte(v, 1, 2)
+  if state < 1 or state > 10 then return false end
+  if flags < 4 then return true end
+  local p = 87 + unpackFrom('>H', v, 85)
+  if flags % 8 >= 4 then p = past(v, p) end
+  if flags >= 8 then p = past(v, p) end
+  return p <= #v + 1
+end
+
+-- A retention that the server takes, whatever a record says.
+local function lasting(keep) return keep > 0 and math.min(math.max(math.floor(keep), 1), 1e15) or 0 end
+
+local cache, dirty, unsound = {}, {}, {}
 local function load(keys)
   local missing, m = {}, 0
   for i = 1, #keys do
@@ -130,7 +153,14 @@ local function load(keys)
   end
   for from = 1, m, 4000 do
     local values = redis.call('HMGET', RUNS, unpack(missing, from, math.min(from + 3999, m)))
-    for i = 1, #values do cache[missing[from + i - 1]] = values[i] end
+    for i = 1, #values do
+      local v = values[i]
+      if v and not sound(v) then
+        unsound[missing[from + i - 1]] = true
+        v = false
+      end
+      cache[missing[from + i - 1]] = v
+    end
   end
 end
 local function get(key) load({ key }); return cache[key] and decode(cache[key]) end
@@ -319,7 +349,7 @@ function settle(r, key, done, state, tag, text, author)
   take(r, key)
   remove(key)
   if hasNote(r) then dropNote(key) end
-  local keep = state == FAILED and r.keepF or r.keepS
+  local keep = lasting(state == FAILED and r.keepF or r.keepS)
   if keep > 0 then
     redis.call('SET', done, outcomeOf(r, state, tag, text, state == FAILED and r.payload or author or ''), 'PX', keep)
     local g = groups[r.gid]
@@ -331,7 +361,7 @@ function settle(r, key, done, state, tag, text, author)
     redis.call('DEL', done)
   end
   -- nobody has a handle of a member of a gather: it has told its flow
-  if watched or not (part and flowing.isMember(part)) then
+  if watched or not (part and part.parent) then
     finished(r.gid, key, r.generation, tags[tag], text, author or '')
   end
   if part then flowing.ended(r, key, part, keep, tag ~= EXIT and 'C' or state == COMPLETED and 'D' or 'F', text) end

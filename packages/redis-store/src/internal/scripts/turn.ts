@@ -75,7 +75,7 @@ end
 local function finish(r, key, done, state, exit, successor)
   if not successor or cancelling(r) then return settle(r, key, done, state, EXIT, exit) end
   take(r, key)
-  local keep = state == FAILED and r.keepF or r.keepS
+  local keep = lasting(state == FAILED and r.keepF or r.keepS)
   if keep > 0 then
     redis.call('SET', done, outcomeOf(r, state, EXIT, exit, ''), 'PX', keep)
   else
@@ -211,6 +211,7 @@ for i = 1, plain do
     if flags % 4 >= 2 then dropNote(key) end
     if flags >= 4 then gate().left(gatesAt(v, p + gl), RUNNING, gid, arrival, key) end
     if keepS > 0 then
+      keepS = lasting(keepS)
       redis.call('SET', done, pack(DONE, COMPLETED, EXIT, held, generation, now, attempt, due, gl, #exit) .. gid .. exit, 'PX', keepS)
     else
       redis.call('DEL', done)
@@ -273,7 +274,11 @@ for i = 1, #order do
         local v = cache[due[m]]
         if v then
           local state, _, _, _, _, _, _, _, _, _, generation = unpackFrom('>BBI4I4dddHddd', v)
-          if state == SCHEDULED and generation == unpackFrom('>d', members[m]) then promoted[#promoted + 1] = due[m] end
+          if state == SCHEDULED and generation == unpackFrom('>d', members[m]) then
+            if sub(v, 85, 84 + #g.head) == g.head then promoted[#promoted + 1] = due[m] else g.s = g.s - 1 end
+          end
+        elseif unsound[due[m]] then
+          g.s = g.s - 1
         end
       end
     end
@@ -324,6 +329,7 @@ for i = 1, #order do
         ready(r, key, true, 'worker')
       else
         redis.call('ZREM', g.lease, key)
+        if unsound[key] then g.x = g.x - 1 end
       end
     end
   end
@@ -390,11 +396,17 @@ local function advance(s)
     local v = cache[s.keys[s.i]]
     if v then
       local state, flags, attempt, lost, _, settled, _, _, arrival, _, _, priority = unpackFrom('>BBI4I4dddHdddd', v)
-      if state == READY and arrival == unpackFrom('>d', s.members[s.i]) then
+      local own = s.g.head
+      if state ~= READY or arrival ~= unpackFrom('>d', s.members[s.i]) then
+        -- of a run that has gone on
+      elseif sub(v, 85, 84 + #own) ~= own then
+        unsound[s.keys[s.i]] = true
+      else
         s.record, s.flags, s.attempt, s.lost, s.settled, s.arrival, s.priority = v, flags, attempt, lost, settled, arrival, priority
         return
       end
     end
+    if unsound[s.keys[s.i]] then s.g.r = s.g.r - 1 end
     stale = stale + 1
     pass(s)
   end
