@@ -7,7 +7,7 @@ import { RedisStore } from "@effect-docket/redis-store"
 import type { DocketStore } from "@effect-docket/runtime"
 import { DocketStore as Stores, Worker } from "@effect-docket/runtime"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Latch, Layer, Stream } from "effect"
+import { Effect, Fiber, Latch, Layer, Stream } from "effect"
 import { createConnection } from "node:net"
 import { addition, attachTo, exit, failure } from "../../runtime/test/contract/seam.ts"
 import { docketAt, logs, range, uniqueName } from "./kit.ts"
@@ -595,6 +595,44 @@ describe("what the scripts touch", () => {
       // a heartbeat every three seconds, and a look at what nobody serves
       assert.deepStrictEqual(calls, [])
       assert.isAtMost(others.length, 12)
+    }).pipe(Effect.scoped))
+
+  it.live("who waits is told of the end of a run, and of nothing else; nobody is told of members", () =>
+    Effect.gen(function*() {
+      const store = yield* docket
+      const { admin } = yield* server
+      const worker = yield* attachTo(store, { flows: new Map([["F", new Set([1])]]) })
+      /** A run, and a flow with two members, to their ends; what is published meanwhile. */
+      const published = Effect.gen(function*() {
+        const { calls } = yield* monitored(Effect.gen(function*() {
+          yield* store.add([addition("a"), addition("f", { thread: thread() })], { atomic: true })
+          const [plain, flow] = yield* worker.claim()
+          yield* worker.turn({ settle: [complete(plain!)] })
+          yield* worker.turn({
+            settle: [{
+              ...complete(flow!),
+              change: {
+                _tag: "Continue",
+                thread: thread(),
+                to: { _tag: "Gather", gather: { id: "g", succeeded: 2, failed: 1, ended: 2 } }
+              },
+              members: range(2).map((n) => member(flow!, "g", n))
+            }]
+          })
+          yield* worker.turn({ settle: (yield* worker.claim()).map(complete) })
+          yield* worker.complete((yield* worker.turn({ between: 1 })).claimed[0]!)
+        }))
+        return calls.flatMap(({ commands }) => commands.filter(([name]) => name === "publish")).length
+      })
+      assert.strictEqual(yield* published, 0)
+      const { generation } = (yield* store.add([addition("z", { due: { after: 60_000 } })], { atomic: true }))[0]!
+      const waiting = yield* Effect.forkChild(store.awaitOutcome("z", generation))
+      yield* servers.until(
+        Effect.map(Effect.promise(() => admin.exists(`docket:{${store.name}}:waits`)), (n) => n === 1)
+      )
+      assert.strictEqual(yield* published, 2)
+      yield* store.cancel("z")
+      assert.deepStrictEqual(yield* Fiber.join(waiting), { _tag: "Cancelled" })
     }).pipe(Effect.scoped))
 
   it.live("a slot frees while a worker waits for flows → it is woken for a new run, and the other way round", () =>
