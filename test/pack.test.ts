@@ -24,6 +24,7 @@ const exported = {
     "Agenda",
     "Docket",
     "DocketError",
+    "Encrypted",
     "Execution",
     "Flow",
     "Gather",
@@ -36,7 +37,7 @@ const exported = {
     "TaskGroup"
   ],
   "@effect-docket/runtime": ["DocketEngine", "DocketStore", "MemoryStore", "Worker"],
-  "@effect-docket/runtime/testing": ["DocketTest"],
+  "@effect-docket/runtime/testing": ["DocketTest", "SchemaLock", "Simulation"],
   "@effect-docket/redis-store": ["RedisStore"]
 }
 

@@ -168,7 +168,8 @@ function flow()
     if not p then return false end
     local key, id = parent[1], parent[3]
     local g = gatherOf(key, p.r, p.t, id)
-    if not g then return true end
+    -- nobody there has ended yet
+    if not g or tonumber(parent[4]) >= g.places then return true end
     local field = str(g.epoch) .. '/' .. parent[4]
     local known = redis.call('HGET', named[key], field)
     if not known or not again or sub(known, 1, 1) == 'D' then return not known end
