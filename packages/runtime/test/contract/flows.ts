@@ -578,6 +578,23 @@ export const flows = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
     }).pipe(Effect.provide(layer))
   })
 
+  test("… and its fan-outs run again, and what they did is undone again", () => {
+    const { count, layer } = tasks({ other: (n) => Effect.fail(new Boom({ n })) })
+    const Wide = Flow.make(
+      "Wide",
+      Split.pipe(Flow.forEach(Work.pipe(Flow.compensate(Undo))), Flow.andThen(Other, () => ({ n: 9 })))
+    )
+    return Effect.gen(function*() {
+      yield* run(Wide, { n: 3 }, { key: "k" })
+      assert.deepStrictEqual([count("Work"), count("Undo")], [3, 3])
+      for (const round of [2, 3]) {
+        assert.strictEqual(yield* Docket.redrive(Wide), 1)
+        yield* drain(All, { flows: [Wide] })
+        assert.deepStrictEqual([count("Work"), count("Undo")], [3 * round, 3 * round])
+      }
+    }).pipe(Effect.provide(layer))
+  })
+
   // ---------------------------------------------------------------------------------------------------------------------
   // again, cancel
   // ---------------------------------------------------------------------------------------------------------------------

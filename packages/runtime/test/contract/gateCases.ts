@@ -94,6 +94,50 @@ export const gateCases = ({ pass, passing, test }: Kit): void => {
       yield* worker.complete(claim)
     }))
 
+  test("a debounced run that is ready changes its priority or its gates → claimed once, in its place", () =>
+    Effect.gen(function*() {
+      const debounce = { about: "v", for: 10, max: undefined, keepsFirst: false }
+      const worker = yield* attach({ worker: "w" })
+      for (const [priority, gates] of [[1, { debounce }], [0, { debounce, rateLimit: "r" }]] as const) {
+        yield* add("before", { priority })
+        yield* add("k", { gates: { debounce }, payload: "1" })
+        yield* pass(10)
+        yield* worker.claim(0)
+        assert.strictEqual(yield* stateOf("k"), "Ready")
+        yield* add("after", { priority })
+        // twice: the second time it comes from where the first one has put it
+        for (const payload of ["2", "3"]) {
+          const joined = yield* add("joins", { gates, priority, payload })
+          assert.deepInclude(joined, { disposition: "Replaced", key: "k" })
+          yield* add("joins", { gates: { debounce }, payload: "4" })
+        }
+        yield* add("joins", { gates, priority, payload: "5" })
+        const claims = yield* worker.claim()
+        assert.deepStrictEqual(keysOf(claims), ["before", "k", "after"])
+        assert.strictEqual(claims[1]!.payload, "5")
+        for (const claim of claims) assert.strictEqual(yield* worker.complete(claim), "Applied")
+      }
+    }))
+
+  test("a debounced run that is ready becomes one of a newer version, in another lane → only who serves it gets it", () =>
+    Effect.gen(function*() {
+      const gates = { debounce: { about: "v", for: 10, max: undefined, keepsFirst: false } }
+      const old = yield* attach({ worker: "old" })
+      yield* add("k", { gates, payload: "1" })
+      yield* pass(10)
+      yield* old.claim(0)
+      assert.strictEqual(yield* stateOf("k"), "Ready")
+      yield* add("newer", { gates, payload: "2", version: 2, lane: "other" })
+      yield* add("k2")
+      const claim = yield* old.claimOne
+      assert.strictEqual(claim.key, "k2")
+      yield* old.complete(claim)
+      const worker = yield* attach({ worker: "new", tasks: new Map([["T", 2]]), lanes: ["other"] })
+      const newer = yield* worker.claimOne
+      assert.deepInclude(newer, { key: "k", payload: "2", version: 2 })
+      yield* worker.complete(newer)
+    }))
+
   test("explain a debounced run → the debounce, unless it is for later anyway", () =>
     Effect.gen(function*() {
       const store = yield* stored

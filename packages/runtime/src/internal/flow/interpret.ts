@@ -113,7 +113,8 @@ const goOnFrom = (run: Run, happened: Happened): Answer => {
       if (happened._tag === "Cancelled") return leave(run, at.fan, undefined, { t: "cancelled" })
       return at.cancels ? leave(run, at.fan, at.raise, at.why) : drained(run, at)
     case "restart":
-      return Effect.flatMap(again(world, "", trail, root), (start) => proceed(run, start, trail))
+      // a round of its own: what members of the one before have done is undone
+      return restart(run, trail, { after: 0, flow: "", input: undefined })
     case "fan":
       return gather(run, at, happened)
   }
@@ -185,7 +186,7 @@ const arrive = (run: Run, way: Way): Answer => {
         goOn(run, next.origin.at, next.origin.trail, { _tag: "Between", due: { after: next.delay } })
       )
     case "Again":
-      return restart(run, way, next)
+      return restart(run, trail, next)
     case "Fan":
       return fanOut(run, way, next)
     case "End":
@@ -200,7 +201,11 @@ const raise = (run: Run, after: string, error: unknown, blame: Blame | undefined
   proceed(run, { after, signal: { _tag: "Failure", error, blame } }, trail)
 
 /** Runs a named flow again, later: nothing that it has done is undone any more, and its limits begin again. */
-const restart = (run: Run, { trail: passed }: Way, { after, flow, input }: Extract<Way["next"], { _tag: "Again" }>) =>
+const restart = (
+  run: Run,
+  passed: Trail,
+  { after, flow, input }: Omit<Extract<Way["next"], { readonly _tag: "Again" }>, "_tag">
+): Answer =>
   Effect.gen(function*(): Effect.fn.Return<Written, DocketError.DocketError> {
     const { graph } = run.flow
     const body = graph.body(flow)
