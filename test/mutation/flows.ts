@@ -7,6 +7,7 @@ const graph = "packages/dsl/src/internal/flowGraph.ts"
 const run = "packages/dsl/src/internal/flowRun.ts"
 const interpret = "packages/runtime/src/internal/flow/interpret.ts"
 const gather = "packages/runtime/src/internal/flow/gather.ts"
+const members = "packages/runtime/src/internal/flow/members.ts"
 
 const edges = "packages/runtime/test/FlowEdges.test.ts"
 const limits = "packages/runtime/test/FlowLimits.test.ts"
@@ -95,7 +96,7 @@ export const flows: ReadonlyArray<Mutation> = [
   },
   {
     id: "flows/undo-of-members-forgotten",
-    file: interpret,
+    file: members,
     find: `if (member?._tag === "Done") trail.undo.push(...readEnd(member.text)?.undo ?? [])\n`,
     replace: "",
     breaks: "what a branch has done is not undone when another one fails",
