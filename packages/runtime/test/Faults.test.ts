@@ -573,7 +573,7 @@ describe("Faults of a handler", () => {
       Effect.gen(function*() {
         class Echo extends Task.make("Echo", { payload: { text: Schema.String }, success: Schema.String }) {}
         const group = TaskGroup.make(Echo)
-        const text = "ä\n\"{}\u0000".repeat(150_000)
+        const text = "ä\n\"{}\u0000".repeat(70_000)
         yield* Effect.gen(function*() {
           const run = yield* Docket.add(Echo, { text })
           yield* DocketTest.drain(group)
