@@ -127,11 +127,15 @@ export const gateCases = ({ pass, passing, test }: Kit): void => {
       yield* pass(10)
       yield* old.claim(0)
       assert.strictEqual(yield* stateOf("k"), "Ready")
-      yield* add("newer", { gates, payload: "2", version: 2, lane: "other" })
       yield* add("k2")
-      const claim = yield* old.claimOne
-      assert.strictEqual(claim.key, "k2")
-      yield* old.complete(claim)
+      yield* add("newer", { gates, payload: "2", version: 2, lane: "other" })
+      for (const key of ["k2", "k3"]) {
+        // the first is there already
+        yield* add(key)
+        const claim = yield* old.claimOne
+        assert.strictEqual(claim.key, key)
+        yield* old.complete(claim)
+      }
       const worker = yield* attach({ worker: "new", tasks: new Map([["T", 2]]), lanes: ["other"] })
       const newer = yield* worker.claimOne
       assert.deepInclude(newer, { key: "k", payload: "2", version: 2 })
