@@ -127,20 +127,6 @@ export class InvalidOption extends Schema.TaggedError<InvalidOption>(`${Id}/Inva
 }) {}
 
 /**
- * This version of the library does not do that yet, and says so instead of ignoring it.
- *
- * @category errors
- * @since 0.1.0
- */
-export class Unsupported extends Schema.TaggedError<Unsupported>(`${Id}/Unsupported`)("Unsupported", {
-  feature: Schema.String
-}) {
-  override get message(): string {
-    return `${this.feature} is not supported by this version of effect-docket`
-  }
-}
-
-/**
  * Every reason for a `DocketError`.
  *
  * @category schemas
@@ -154,8 +140,7 @@ export const Reason = Schema.Union([
   Limited,
   LimitExceeded,
   IncompatibleStore,
-  InvalidOption,
-  Unsupported
+  InvalidOption
 ])
 /**
  * Every reason for a `DocketError`.

@@ -295,9 +295,5 @@ describe("Messages of failures", () => {
       message(new DocketError.LimitExceeded({ limit: 3, option: "x" })),
       "Docket.add: more than the limit of 3 for x; nothing was written"
     )
-    assert.strictEqual(
-      message(new DocketError.Unsupported({ feature: "this" })),
-      "Docket.add: this is not supported by this version of effect-docket"
-    )
   })
 })
