@@ -103,8 +103,7 @@ export const chunkSize = 250
 const none: ReadonlyMap<Planned, Execution.Disposition> = new Map()
 
 /** Whether the items that follow would fail as well. The other reasons are about what was written, or pass by. */
-const stops = (reason: Reason): boolean =>
-  reason._tag === "StoreUnavailable" || reason._tag === "IncompatibleStore"
+const stops = (reason: Reason): boolean => reason._tag === "StoreUnavailable" || reason._tag === "IncompatibleStore"
 
 const isRefusal = (reason: Reason): reason is Extract<Reason, { readonly _tag: "Struck" | "Limited" }> =>
   reason._tag === "Struck" || reason._tag === "Limited"
