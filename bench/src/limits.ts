@@ -1,19 +1,21 @@
 /**
- * What must not grow with how much there is: scatters, runs behind a concurrency limit, and the drain of a rate limit, each in
- * several sizes, on each of our stores.
+ * What must not grow with how much there is: scatters, runs behind a concurrency limit, the drain of a rate limit, and runs
+ * that are held by two gates, each in several sizes, on each of our stores.
  *
  * Times depend on the machine and on who else uses it. What a server is asked for does not: on Redis the commands are counted,
  * those of scripts included.
  */
 import { Agenda, Docket, Task, TaskGroup } from "@effect-docket/dsl"
 import { DocketEngine, DocketStore, Worker } from "@effect-docket/runtime"
-import { Clock, Effect, Layer, References, Schema } from "effect"
+import { Clock, Effect, Latch, Layer, References, Schema } from "effect"
 import type { Ratio, Row, Workload } from "./harness.ts"
 
 const fields = { id: Schema.String, n: Schema.Int, value: Schema.Int }
 const values = 100
 const limit = 100
 const window = 100
+/** How many runs are measured while many more are held. */
+const measured = 1000
 
 class Item extends Task.make("Item", { payload: fields, success: Schema.Int }) {}
 class Limited extends Task.make("Limited", {
@@ -22,10 +24,29 @@ class Limited extends Task.make("Limited", {
   concurrency: { max: 10, key: ["value"] }
 }) {}
 class Drained extends Task.make("Drained", { payload: fields, success: Schema.Int, rateLimit: { limit, window } }) {}
-class Limits extends TaskGroup.make(Item, Limited, Drained) {}
+class Both extends Task.make("Both", {
+  payload: fields,
+  success: Schema.Int,
+  concurrency: { max: 1, key: ["value"] },
+  rateLimit: { limit, window }
+}) {}
+class Limits extends TaskGroup.make(Item, Limited, Drained, Both) {}
+
+/** How many runs of `Both` are to come, and what says that they have. */
+let left = 0
+const enough = Latch.makeUnsafe()
 
 const handler = ({ n }: { readonly n: number }) => Effect.succeed(n + 1)
-const LimitsLive = Limits.toLayer({ Item: handler, Limited: handler, Drained: handler })
+const LimitsLive = Limits.toLayer({
+  Item: handler,
+  Limited: handler,
+  Drained: handler,
+  Both: (payload) =>
+    Effect.suspend(() => {
+      if (--left === 0) enough.openUnsafe()
+      return handler(payload)
+    })
+})
 
 /** Run `n` of `count`. The runs of a value come one after the other, so that most of them are held. */
 const payload = (n: number, count: number) => ({ id: `item-${n}`, n, value: Math.floor(n * values / count) })
@@ -69,8 +90,8 @@ const measure = <A, E>(
   effect: Effect.Effect<
     A,
     E,
-    | Docket.ToEnqueue<"Item" | "Limited" | "Drained">
-    | Task.ToHandler<"Item" | "Limited" | "Drained">
+    | Docket.ToEnqueue<"Item" | "Limited" | "Drained" | "Both">
+    | Task.ToHandler<"Item" | "Limited" | "Drained" | "Both">
     | Agenda.Agenda
     | DocketEngine.DocketEngine
   >
@@ -97,13 +118,9 @@ const scatter = (count: number) =>
     return count / ((performance.now() - begun) / 1000)
   })
 
-/** What working off so many runs takes, per run; they are there before the worker is. */
-const drain = (server: Target["server"], task: typeof Limited | typeof Drained, count: number) =>
+/** What an effect takes, per run of so many. */
+const perRun = <E, R>(server: Target["server"], count: number, effect: Effect.Effect<unknown, E, R>) =>
   Effect.gen(function*() {
-    for (let at = 0; at < count; at += 1000) {
-      const size = Math.min(1000, count - at)
-      yield* Docket.addAll(Array.from({ length: size }, (_, i) => [task, payload(at + i, count)] as const))
-    }
     const asked = Effect.promise(async () => ({
       // what the worker asks for, in turns where there is no server
       calls: await server?.commands() ?? turns,
@@ -112,7 +129,7 @@ const drain = (server: Target["server"], task: typeof Limited | typeof Drained, 
     const before = yield* asked
     const cpu = process.cpuUsage()
     const begun = performance.now()
-    yield* Worker.runUntilIdle(Limits, { concurrency: 100 })
+    yield* effect
     const millis = performance.now() - begun
     const { system, user } = process.cpuUsage(cpu)
     const after = yield* asked
@@ -122,6 +139,38 @@ const drain = (server: Target["server"], task: typeof Limited | typeof Drained, 
       cpu: (user + system + after.micros - before.micros) / count,
       calls: (after.calls - before.calls) / count
     }
+  })
+
+/** Adds so many runs of a task. */
+const fill = (
+  task: typeof Limited | typeof Drained | typeof Both,
+  count: number,
+  of: (n: number) => ReturnType<typeof payload>
+) =>
+  Effect.gen(function*() {
+    for (let at = 0; at < count; at += 1000) {
+      const size = Math.min(1000, count - at)
+      yield* Docket.addAll(Array.from({ length: size }, (_, i) => [task, of(at + i)] as const))
+    }
+  })
+
+/** What working off so many runs takes, per run; they are there before the worker is. */
+const drain = (server: Target["server"], task: typeof Limited | typeof Drained, count: number) =>
+  Effect.andThen(
+    fill(task, count, (n) => payload(n, count)),
+    perRun(server, count, Worker.runUntilIdle(Limits, { concurrency: 100 }))
+  )
+
+/** What runs take, per run, while so many are held by two gates, of which now the one and now the other is full. */
+const behind = (server: Target["server"], held: number) =>
+  Effect.gen(function*() {
+    yield* fill(Both, held, (n) => ({ ...payload(n, held), value: n % 10 }))
+    // in a quick look fewer are held
+    const runs = Math.min(measured, held / 2)
+    left = runs
+    yield* enough.close
+    const some = Effect.andThen(Layer.build(Worker.layer(Limits, { concurrency: 100 })), enough.await)
+    return yield* perRun(server, runs, Effect.scoped(some))
   })
 
 /** A workload in several sizes, whose cost per run must not grow. */
@@ -224,6 +273,20 @@ export const make = (
           grows: "cost"
         },
         calls((count) => `rate limit, ${count}`)
+      ]
+    ),
+    ...several(
+      sizes(2000, 20_000),
+      (held) => measure(target, behind(server, held)),
+      [
+        {
+          figure: "cpu",
+          name: (held) => `two gates, ${held} held: CPU per run`,
+          unit: "µs",
+          better: "less",
+          grows: "cost"
+        },
+        calls((held) => `two gates, ${held} held`)
       ]
     )
   ]

@@ -198,8 +198,8 @@ export const memory: ReadonlyArray<Mutation> = [
   {
     id: "memory/held-out-of-order",
     file: gates,
-    find: "new Heap<Run>((a, b) => a.arrival < b.arrival)",
-    replace: "new Heap<Run>((a, b) => a.due < b.due)",
+    find: "const cameBefore = (a: Run, b: Run): boolean => a.arrival < b.arrival",
+    replace: "const cameBefore = (a: Run, b: Run): boolean => a.due < b.due",
     breaks: "runs that wait at a gate overtake each other",
     noticedBy: onMemory("limit 1 per value, five runs with it")
   },

@@ -202,6 +202,20 @@ const everything = (store: DocketStore.StoredDocket): Effect.Effect<void, Docket
     for (const claim of yield* quick.claim()) yield* quick.settle(claim, { _tag: "Skipped", by: "rateLimit" })
     yield* Effect.sleep(25)
     yield* slow.claim()
+    // two gates: who waits goes from the one to the other, leaves, comes back, is cleared
+    const both = { gates: { concurrency: "two", rateLimit: "two" } }
+    const double = yield* attachTo(store, { worker: "double", gates: new Map([["T", { concurrency: 1, rateLimit }]]) })
+    for (const key of ["b1", "b2", "b3", "b4", "b5"]) yield* add(key, both)
+    const before = yield* double.claim()
+    yield* double.claim()
+    yield* store.explain("b3")
+    for (const claim of before) yield* double.complete(claim)
+    yield* store.explain("b3")
+    yield* store.cancel("b2")
+    yield* Effect.sleep(25)
+    for (const claim of yield* double.claim(1)) yield* double.settle(claim, { _tag: "Released" })
+    yield* double.claim()
+    yield* store.clear
     const cold = yield* attachTo(store, { worker: "cold", gates: new Map([["T", { cooldown: 20 }]]) })
     for (const key of ["c1", "c2"]) {
       yield* add(key, { gates: { cooldown: "v" } })
@@ -512,6 +526,45 @@ describe("what the scripts touch", () => {
         // a turn of two runs has some twenty without gates
         assert.isAtMost(few, 40)
       }
+      const { admin } = yield* server
+      yield* Effect.promise(() => admin.flushdb())
+    }).pipe(Effect.scoped))
+
+  it.live("two gates that take turns → as many words per run whether 2,000 are held or 20,000", () =>
+    Effect.gen(function*() {
+      const window = 300
+      const limits = { concurrency: 1, rateLimit: { limit: 10, window, drops: false } }
+      const wordsPerRun = Effect.fnUntraced(function*(held: number) {
+        const store = yield* docket
+        const worker = yield* attachTo(store, { gates: new Map([["T", limits]]) })
+        const gates = { concurrency: "a", rateLimit: "r" }
+        yield* store.add(range(held).map((n) => gated(`k${n}`, gates)), { atomic: false })
+        const seen: Array<string> = []
+        /** Claims and completes until the window is full, and is over again. */
+        const round = Effect.gen(function*() {
+          let settle: ReadonlyArray<DocketStore.Settlement> = []
+          do {
+            const { claimed } = yield* worker.turn({ settle, capacity: 10 })
+            seen.push(...claimed.map(({ key }) => key))
+            settle = claimed.map(complete)
+          } while (settle.length > 0)
+          yield* Effect.sleep(window)
+        })
+        // what was added is held by the first turns
+        do yield* round
+        while ((yield* store.counts)[0]!.ready > 0)
+        const before = seen.length
+        const { calls } = yield* monitored(Effect.repeat(round, { times: 2 }))
+        const runs = seen.length - before
+        assert.isAtLeast(runs, 30)
+        assert.deepStrictEqual(seen, range(seen.length).map((n) => `k${n}`))
+        const words = calls.flatMap(({ commands }) => commands).reduce((sum, command) => sum + command.length, 0)
+        return words / runs
+      })
+      const few = yield* wordsPerRun(2000)
+      assert.isAtMost(few, 400)
+      // a heartbeat may come between
+      assert.isAtMost(yield* wordsPerRun(20_000), few * 1.2)
       const { admin } = yield* server
       yield* Effect.promise(() => admin.flushdb())
     }).pipe(Effect.scoped))

@@ -1,8 +1,9 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Clock, Effect, Layer } from "effect"
 import { TestClock } from "effect/testing"
-import { DocketStore, type StoredDocket } from "../src/DocketStore.ts"
+import { DocketStore, type Settlement, type StoredDocket } from "../src/DocketStore.ts"
 import { MemoryDocket } from "../src/internal/memory/docket.ts"
+import { Heap } from "../src/internal/memory/heap.ts"
 import * as testClock from "../src/internal/testClock.ts"
 import * as MemoryStore from "../src/MemoryStore.ts"
 import { addition, attachTo } from "./contract/seam.ts"
@@ -188,6 +189,50 @@ describe("memory store", () => {
     }
     assert.strictEqual(docket.sizes.ready, size)
     assert.isAtLeast(steps, 50)
+  })
+
+  it("two gates that take turns → as many steps per run whether 2,000 are held or 20,000", () => {
+    const stepsPerRun = (held: number) => {
+      let now = 0
+      const clock: Clock.Clock = Object.assign(Object.create(null) as Clock.Clock, {
+        currentTimeMillisUnsafe: () => now
+      })
+      const docket = new MemoryDocket("gates", clock)
+      const session = docket.attach({
+        worker: "w",
+        tasks: new Map([["T", 1]]),
+        lanes: ["default"],
+        lease: 1_000_000,
+        gates: new Map([["T", { concurrency: 1, rateLimit: { limit: 10, window: 100, drops: false } }]]),
+        onWake: () => {}
+      })
+      const gates = { concurrency: "v", rateLimit: "r" }
+      docket.add(Array.from({ length: held }, (_, i) => addition(`k${i}`, { gates })))
+      const steps = vi.spyOn(Heap.prototype, "add")
+      let settle: ReadonlyArray<Settlement> = []
+      const seen: Array<string> = []
+      while (seen.length < 500) {
+        const { claimed } = docket.turn(session, { settle, capacity: 10, lanes: undefined, except: undefined })
+        assert.isAtMost(claimed.length, 1)
+        // the slot is free, the window is full
+        if (claimed.length === 0) now += 100
+        seen.push(...claimed.map(({ key }) => key))
+        settle = claimed.map(({ generation, key, token }) => ({
+          key,
+          generation,
+          token,
+          change: { _tag: "Completed", exit: "1" },
+          successor: undefined
+        }))
+      }
+      const count = steps.mock.calls.length
+      steps.mockRestore()
+      assert.deepStrictEqual(seen, Array.from({ length: 500 }, (_, i) => `k${i}`))
+      return count / seen.length
+    }
+    const few = stepsPerRun(2000)
+    assert.isAtMost(few, 3)
+    assert.strictEqual(stepsPerRun(20_000), few)
   })
 
   it.effect("one name in one store is one docket; two stores share nothing", () =>

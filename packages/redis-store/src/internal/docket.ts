@@ -11,6 +11,7 @@ import * as additions from "./additions.ts"
 import { type Connection, script } from "./connection.ts"
 import {
   betweenOf,
+  type Held,
   type Keys,
   keysOf,
   nameMore,
@@ -116,6 +117,27 @@ const encoded = (key: string, record: Record, note: Buffer | null, around: Surro
   }
 }
 
+/** By what a run is held, and how many are before it: of other lines, their first ones. Nothing if it has just left. */
+const heldBy = Effect.fnUntraced(function*(
+  { connection, keys }: Env,
+  group: string,
+  { arrival, gates, line }: Held
+): Effect.fn.Return<Docket.Explanation | undefined, DocketError.DocketError> {
+  const begins = (id: Buffer) => Buffer.concat([id, Buffer.from(`\n${group}\n`)])
+  const before = (first: Buffer) =>
+    connection.use(
+      "explain",
+      (client) => client.zlexcount(keys.held, lexBound("[", first), lexBound("(", Buffer.concat([first, arrival])))
+    )
+  const place = line && (yield* connection.use("explain", (client) => client.hget(keys.gates, begins(line))))
+  const gate = line === undefined ? gates[0] : gates.find(({ id }) => place?.charCodeAt(0) === id[0])
+  if (gate === undefined) return undefined
+  const atGate = yield* before(begins(gate.id))
+  const inLine = line === undefined ? 0 : yield* before(begins(line))
+  // the first of the line is what waits at the gate
+  return { _tag: "Limited", by: gate.kind, position: atGate + inLine - Math.min(1, inLine) }
+})
+
 const explainWith = Effect.fnUntraced(function*(
   env: Env,
   key: string
@@ -162,15 +184,8 @@ const explainWith = Effect.fnUntraced(function*(
     const until = deadline === undefined ? Option.none() : Option.some(time(deadline))
     return { _tag: "Gathering", step, succeeded: 0, failed: 0, ...gathered, until }
   }
-  if (run.holder !== undefined) {
-    const { arrival, id, kind } = run.holder
-    const first = Buffer.concat([id, Buffer.from(`\n${run.group}\n`)])
-    const before = yield* connection.use(
-      "explain",
-      (client) => client.zlexcount(keys.held, lexBound("[", first), lexBound("(", Buffer.concat([first, arrival])))
-    )
-    return { _tag: "Limited", by: kind, position: before }
-  }
+  const limited = run.held && (yield* heldBy(env, run.group, run.held))
+  if (limited !== undefined) return limited
   if (!workers.some((worker) => isServed(worker, run.group))) {
     return lane === "" ? { _tag: "NoInterpreter", flow: task, version } : { _tag: "NoWorker", lane }
   }
@@ -363,8 +378,10 @@ const clearAll = Effect.fnUntraced(function*(env: Env) {
   do {
     before = count
     const members = yield* connection.use("clear", (client) => client.zrangeBuffer(keys.held, "0", String(page - 1)))
-    for (const [group, held] of Map.groupBy(members.map(readHeld), ({ group }) => group)) {
-      count += (yield* clearSome(env, group, 0, held.map(({ key }) => key))).count
+    const runs = members.map(readHeld).filter((held) => held !== undefined)
+    for (const [group, held] of Map.groupBy(runs, ({ group }) => group)) {
+      // the first of a line is the last: each that is removed would have another one wait in its place
+      count += (yield* clearSome(env, group, 0, held.map(({ key }) => key).toReversed())).count
     }
   } while (count > before)
   const counts = yield* connection.use("clear", (client) => client.hgetall(keys.counts))

@@ -11,8 +11,8 @@
  * | `runs` | hash | the record of each pending and running run: the truth | its fields, while pending or running |
  * | `notes` | hash | failures, progress and trace of those that have any | like `runs` |
  * | `counts` | hash | how many are scheduled, ready, held and running, per group | for ever |
- * | `gates` | hash | how many run per gate, and are ready per gate and group; pending runs that additions join | while there are any |
- * | `held` | sorted set | held runs by gate, group and arrival | while there are any |
+ * | `gates` | hash | how many run per gate, and are ready per gate and group; pending runs that additions join; where lines wait | while there are any |
+ * | `held` | sorted set | held runs by gate or line, group and arrival; lines by gate | while there are any |
  * | `starts` | sorted set | starts of the current windows, by gate and time | the longest window |
  * | `ends` | sorted set | gates by when their last start is out of the window, or their cooldown is over | the longest window |
  * | `looks` | sorted set | gates and groups by when they are to be looked at | while there are any |
@@ -206,7 +206,8 @@ const states: ReadonlyArray<Execution.State> = [
   "Failed",
   "Cancelled",
   "Skipped",
-  // by a concurrency limit, by a rate limit, for members
+  // by a concurrency limit, by a rate limit, for members, by one of two gates
+  "Held",
   "Held",
   "Held",
   "Held"
@@ -217,6 +218,9 @@ const holders = [
   { letter: "c", kind: "concurrency", state: 8 },
   { letter: "r", kind: "rateLimit", state: 9 }
 ] as const
+
+// what lines begin with
+const plus = Buffer.from("+")
 
 const gateText = (letter: string, text: string | undefined): string =>
   text === undefined ? "" : `${letter}${Buffer.byteLength(text)}:${text}`
@@ -232,13 +236,20 @@ export const gatesText = (gates: Docket.EncodedGates | undefined): string =>
 export interface Holder {
   readonly kind: "concurrency" | "rateLimit"
   readonly id: Buffer
+}
+
+/** Where a run is held: by its gate, or in a line that waits at one of two, and the hash `gates` says at which. */
+export interface Held {
   readonly arrival: Buffer
+  readonly gates: ReadonlyArray<Holder>
+  readonly line: Buffer | undefined
 }
 
 // flags of a record that has gates, and that is a part of a flow; the first state of one that is held
 const hasGates = 4
 const isPart = 8
 const heldFrom = 8
+const lined = 11
 
 // the end of a text that begins with its length; `NaN` if there is none
 const gatesEnd = (bytes: Buffer, at: number): number => {
@@ -258,18 +269,25 @@ const gateAt = (bytes: Buffer, at: number, letter: string): Buffer | undefined =
   return undefined
 }
 
-const holderOf = (bytes: Buffer, at: number): Holder | undefined => {
-  const holder = holders.find(({ state }) => state === bytes[0])
-  const id = holder && gateAt(bytes, at, holder.letter)
-  return id && { kind: holder.kind, id, arrival: bytes.subarray(36, 44) }
+const heldOf = (bytes: Buffer, at: number): Held | undefined => {
+  const isLined = bytes[0] === lined
+  const gates = holders.flatMap(({ kind, letter, state }): ReadonlyArray<Holder> => {
+    const id = isLined || bytes[0] === state ? gateAt(bytes, at, letter) : undefined
+    return id === undefined ? [] : [{ kind, id }]
+  })
+  const line = isLined ? Buffer.concat([plus, ...gates.map(({ id }) => id)]) : undefined
+  return gates.length === 0 ? undefined : { arrival: bytes.subarray(36, 44), gates, line }
 }
 
-/** The group and the key of a member of `held`. */
-export const readHeld = (member: Buffer): { readonly group: string; readonly key: string } => {
-  const gate = member.indexOf(58)
-  const group = gate + 2 + Number(member.toString("latin1", 1, gate))
+/** The group and the key of a member of `held`; nothing for the entry of a line. */
+export const readHeld = (member: Buffer): { readonly group: string; readonly key: string } | undefined => {
+  const isOfLine = member[0] === plus[0]
+  const first = gatesEnd(member, isOfLine ? 2 : 1)
+  const group = (isOfLine ? gatesEnd(member, first + 1) : first) + 1
   const end = member.indexOf(10, group)
-  return { group: member.toString("latin1", group, end), key: member.toString("utf8", end + 9) }
+  return member[end + 9] === 255
+    ? undefined
+    : { group: member.toString("latin1", group, end), key: member.toString("utf8", end + 9) }
 }
 
 const textOf = (text: string | number): string => `${Buffer.byteLength(String(text))}:${text}`
@@ -359,8 +377,8 @@ export interface Record {
   readonly group: string
   readonly worker: string
   readonly payload: string
-  /** The gate that holds it. */
-  readonly holder: Holder | undefined
+  /** What holds it. */
+  readonly held: Held | undefined
   /** The gate that debounces it. */
   readonly debounce: Buffer | undefined
   readonly part: Part | undefined
@@ -390,7 +408,7 @@ const unreadable = (bytes: Buffer): Record => ({
   due: 0,
   generation: 0,
   group: groupId("(unreadable)", 0, "(unreadable)"),
-  holder: undefined,
+  held: undefined,
   debounce: undefined,
   part: undefined,
   payload: bytes.toString("utf8"),
@@ -415,7 +433,7 @@ const readSound = (bytes: Buffer): Record => {
     due: timeOf(bytes.readDoubleBE(44)),
     generation: bytes.readDoubleBE(52),
     group: bytes.toString("utf8", 86, groupEnd),
-    holder: bytes[0]! < heldFrom ? undefined : holderOf(bytes, groupEnd),
+    held: bytes[0]! < heldFrom ? undefined : heldOf(bytes, groupEnd),
     debounce: (flags & hasGates) === 0 ? undefined : gateAt(bytes, groupEnd, "d"),
     part: payload === gates ? undefined : readPart(bytes.subarray(bytes.indexOf(58, gates) + 1, payload)),
     payload: bytes.toString("utf8", payload, worker),

@@ -6,7 +6,7 @@ import { assert } from "@effect/vitest"
 import { Effect, Exit, Schema, Scope } from "effect"
 import type { Claim, GateLimits, WorkerOptions } from "../../src/DocketStore.ts"
 import { type Kit, live, longLease, shortLease, signal, start, stateOf, stored } from "./kit.ts"
-import { add, attach, failure } from "./seam.ts"
+import { add, addition, attach, failure } from "./seam.ts"
 
 /** Limits of the task "T". */
 const limits = (limits: GateLimits, task = "T") => ({ gates: new Map([[task, limits]]) })
@@ -158,6 +158,99 @@ export const gateCases = ({ pass, passing, test }: Kit): void => {
       yield* add("joins", settling("v"))
       assert.deepStrictEqual(yield* store.explain("soon"), debounced)
       assert.strictEqual(yield* store.clear, 2)
+    }))
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // two gates
+  // -------------------------------------------------------------------------------------------------------------------
+
+  const window = 200
+  const both = (key: string, concurrency: string, options?: Partial<Docket.EncodedAddition>) =>
+    add(key, { gates: { concurrency, rateLimit: "r" }, ...options })
+  const limitedBy = (by: "concurrency" | "rateLimit", position: number) => ({ _tag: "Limited", by, position } as const)
+
+  test("two gates take turns → what waits is where its first is, and runs in the order of arrival", () =>
+    Effect.gen(function*() {
+      const store = yield* stored
+      const worker = yield* attach(limits({ concurrency: 1, rateLimit: { limit: 2, window, drops: false } }))
+      for (const key of ["a0", "a1", "b0", "a2", "b1", "a3", "b2", "a4"]) yield* both(key, key[0]!)
+      const claims = [yield* worker.next, yield* worker.next]
+      assert.deepStrictEqual(keysOf(claims), ["a0", "b0"])
+      assert.deepStrictEqual(yield* worker.claim(), [])
+      assert.deepStrictEqual(yield* store.explain("a4"), limitedBy("concurrency", 3))
+      assert.deepStrictEqual(yield* store.explain("b2"), limitedBy("concurrency", 1))
+      for (const claim of claims) yield* worker.complete(claim)
+      const seen: Array<string> = []
+      if ((yield* store.explain("a1"))._tag === "Limited") {
+        // the slots are free, the window is full
+        assert.deepStrictEqual(yield* store.explain("a1"), limitedBy("rateLimit", 0))
+        assert.deepStrictEqual(yield* store.explain("a4"), limitedBy("rateLimit", 4))
+        assert.deepStrictEqual(yield* store.explain("b1"), limitedBy("rateLimit", 1))
+      }
+      while (seen.length < 6) {
+        const claim = yield* passing(worker.next)
+        seen.push(claim.key)
+        yield* worker.complete(claim)
+      }
+      assert.deepStrictEqual(seen, ["a1", "a2", "b1", "a3", "b2", "a4"])
+    }))
+
+  test("the first behind two gates leaves, or one comes back before it → the order of arrival holds", () =>
+    Effect.gen(function*() {
+      const store = yield* stored
+      const worker = yield* attach(limits({ concurrency: 1, rateLimit: { limit: 2, window: longLease, drops: false } }))
+      for (const n of [0, 1, 2, 3, 4, 5]) yield* both(`a${n}`, "a")
+      const first = yield* worker.claimOne
+      assert.deepStrictEqual(yield* worker.claim(), [])
+      // out of the middle, the first, and the first for later
+      assert.isTrue(yield* store.cancel("a3"))
+      assert.isTrue(yield* store.cancel("a1"))
+      yield* both("a2", "a", { onExisting: "replace", due: { after: longLease } })
+      assert.deepStrictEqual(yield* store.explain("a4"), limitedBy("concurrency", 0))
+      assert.deepStrictEqual(yield* store.explain("a5"), limitedBy("concurrency", 1))
+      yield* worker.settle(first, { _tag: "Released" })
+      const again = yield* worker.claimOne
+      assert.strictEqual(again.key, "a0")
+      // the window is full with the two starts of it
+      yield* worker.settle(again, { _tag: "Released" })
+      assert.deepStrictEqual(yield* worker.claim(), [])
+      assert.deepStrictEqual(yield* store.explain("a0"), limitedBy("rateLimit", 0))
+      assert.deepStrictEqual(yield* store.explain("a5"), limitedBy("rateLimit", 2))
+      const roomy = yield* attach({ worker: "roomy", ...limits({ concurrency: 1, rateLimit: undefined }) })
+      for (const key of ["a0", "a4", "a5"]) {
+        const claim = yield* roomy.next
+        assert.strictEqual(claim.key, key)
+        yield* roomy.complete(claim)
+      }
+      assert.strictEqual(yield* store.clear, 1)
+    }))
+
+  test("2,000 held runs of one value at two gates → another value runs at once, clear removes them all", () =>
+    Effect.gen(function*() {
+      const store = yield* stored
+      const worker = yield* attach(limits({ concurrency: 1, rateLimit: { limit: 3, window: longLease, drops: false } }))
+      const many = Array.from(
+        { length: 2000 },
+        (_, n) => addition(`a${n}`, { gates: { concurrency: "a", rateLimit: "r" } })
+      )
+      yield* store.add(many, { atomic: false })
+      const first = yield* worker.claimOne
+      yield* both("b0", "b")
+      const other = yield* worker.next
+      assert.strictEqual(other.key, "b0")
+      yield* worker.complete(first)
+      // the last of the window
+      const last = yield* worker.next
+      assert.strictEqual(last.key, "a1")
+      yield* worker.complete(last)
+      assert.deepStrictEqual(yield* worker.claim(), [])
+      yield* both("b1", "b")
+      assert.deepStrictEqual(yield* worker.claim(), [])
+      assert.strictEqual((yield* store.counts)[0]!.held, 1999)
+      yield* worker.complete(other)
+      assert.strictEqual(yield* store.clear, 1999)
+      yield* add("again", { gates: { concurrency: "a", rateLimit: "other" } })
+      yield* worker.complete(yield* worker.claimOne)
     }))
 
   // -------------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@
  *   per debounce, when the first addition came and the key of the run; and, per claim whose run has been replaced (`g` and its
  *   token), its group and the gate whose slot it has.
  * - The sorted set `held` has one score, so that its members are in the order of their bytes: gate, group, arrival (8 bytes),
- *   key. So the first that is held by a gate is found without looking at others.
+ *   key. So the first that is held by a gate is found without looking at others. Runs that two gates can hold are in lines
+ *   (`lines.ts`), which have an entry there.
  * - The sorted set `looks` has a gate and a group by when somebody of the group has to look whether there is room: where a
  *   script had to leave that to another, and when a window has moved on; and claims whose run has been replaced, by the end of
  *   their lease.
@@ -21,6 +22,7 @@
  * for each that has left.
  */
 import { most } from "./bounds.ts"
+import { lines } from "./lines.ts"
 
 /**
  * Takes down the limits of groups as a worker that was attached declares them, and has somebody look at what is held where
@@ -46,7 +48,8 @@ local time = redis.call('TIME')
 local now = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
 local after = ARGV[1]
 for _ = 1, ${most} do
-  local from = after == '' and '-' or '(' .. after .. '\\255'
+  -- what is in lines has an entry at a gate
+  local from = after == '' and '(+\\255' or '(' .. after .. '\\255'
   local member = redis.call('ZRANGE', KEYS[2], from, '+', 'BYLEX', 'LIMIT', 0, 1)[1]
   if not member then return '' end
   -- the letter of the gate, the length of its text, its text, its group
@@ -66,7 +69,7 @@ local gating
 local function gate()
   if gating then return gating end
   local counts, changed, parsed, parked, touched, queue = {}, {}, {}, {}, {}, {}
-  local elsewhere, looks, UNLIMITED, KINDS = {}, {}, {}, { 'c', 'r' }
+  local elsewhere, looks, lined, UNLIMITED, KINDS = {}, {}, {}, {}, { 'c', 'r' }
   local begun, windows, fresh, cooling, settling, settled = {}, {}, {}, {}, {}, {}
   local longest = 0
   local m = { limits = {}, elsewhere = elsewhere, budget = ${most} }
@@ -103,9 +106,11 @@ local function gate()
 
   -- What the members of a gate and a group begin with.
   local function prefix(id, gid) return id .. '\\n' .. gid .. '\\n' end
+  local writeLines
   local function writeHeld()
     for _, p in ipairs(parked) do redis.call('ZADD', HOLDS, unpack(p)) end
     parked = {}
+    writeLines()
   end
   local function firstHeld(p, n)
     writeHeld()
@@ -180,14 +185,23 @@ local function gate()
     return most - taken - count(id .. '\\n' .. gid)
   end
 
+  -- The same, and where the limit is not known, as many as a turn would look at.
+  local function space(id, gid) return room(id, gid) or ${most} - count(id .. '\\n' .. gid) end
+${lines}
   local function hold(r, key, id)
-    local p = prefix(id, r.gid)
+    local ids = split(r.gates)
+    local line = lineOf(ids, r.gid)
+    local p = line or prefix(id, r.gid)
     local page = parked[#parked]
     if not page or #page > 2000 then page = {}; parked[#parked + 1] = page end
     page[#page + 1] = 0
     page[#page + 1] = p .. pack('>d', r.arrival) .. key
-    if crowded[p] ~= nil then crowded[p] = math.min(crowded[p] or r.arrival, r.arrival) end
-    r.state = HOLDER_STATE[sub(id, 1, 1)]
+    if line then
+      lineUp(line, r.gid, r.arrival, id)
+    elseif crowded[p] ~= nil then
+      crowded[p] = math.min(crowded[p] or r.arrival, r.arrival)
+    end
+    r.state = line and LINED or HOLDER_STATE[sub(id, 1, 1)]
     groups[r.gid].h = groups[r.gid].h + 1
     put(key, r)
     -- somebody has to say when it is looked at
@@ -201,9 +215,8 @@ local function gate()
     for _, kind in ipairs(KINDS) do
       local id = ids[kind]
       if id then
-        -- where the limit is not known, as many are ready as a turn would look at
-        local space = room(id, r.gid) or ${most} - count(id .. '\\n' .. r.gid)
-        if (id ~= from and isBehind(prefix(id, r.gid), r.arrival)) or (space <= 0 and from ~= 'worker') then
+        if (id ~= from and isBehind(prefix(id, r.gid), r.arrival)) or
+          (from ~= 'worker' and space(id, r.gid) <= 0) then
           hold(r, key, id)
           return true
         end
@@ -303,6 +316,9 @@ local function gate()
       notReady(ids, gid)
     elseif state == RUNNING then
       if ids.c then add(ids.c, -1); touch(ids.c, 1) end
+    elseif state == LINED then
+      leaveLine(lineOf(ids, gid), gid, arrival, key)
+      groups[gid].h = groups[gid].h - 1
     elseif state ~= SCHEDULED then
       local id = ids[HOLDER[state]]
       local p = prefix(id, gid)
@@ -348,27 +364,42 @@ local function gate()
     return verdict
   end
 
-  -- Takes out who is held there, at most so many; how many there were, and how many are ready now.
+  -- Takes out who is held there, at most so many: how many steps that took, how many runs are ready now, and whether that was
+  -- all. What comes before the first line goes at once.
   local function admit(id, gid, n)
     local p = prefix(id, gid)
-    local members = firstHeld(p, n)
-    if #members == 0 then return 0, 0 end
-    redis.call('ZREM', HOLDS, unpack(members))
+    local members = firstHeld(p, lined[p] and math.min(n, 2) or n)
+    local singles, line = {}, nil
+    for i = 1, #members do
+      if string.byte(members[i], #p + 9) == 255 then
+        line = i
+        break
+      end
+      singles[i] = members[i]
+    end
+    lined[p] = line == 1
+    if line == 1 then
+      local steps, made = advanceLine(getLine(sub(members[1], #p + 10), gid), n,
+        members[2] and unpackFrom('>d', members[2], #p + 1) or math.huge)
+      return steps, made, false
+    end
+    if #singles == 0 then return 0, 0, true end
+    redis.call('ZREM', HOLDS, unpack(singles))
     crowded[p] = nil
     local keys = {}
-    for i = 1, #members do keys[i] = sub(members[i], #p + 9) end
+    for i = 1, #singles do keys[i] = sub(singles[i], #p + 9) end
     load(keys)
     local made = 0
-    for i = 1, #members do
+    for i = 1, #singles do
       local key = keys[i]
       local r = cache[key] and decode(cache[key])
-      if r and HOLDER[r.state] and r.gid == gid and r.arrival == unpackFrom('>d', members[i], #p + 1) then
+      if r and HOLDER[r.state] and r.gid == gid and r.arrival == unpackFrom('>d', singles[i], #p + 1) then
         groups[gid].h = groups[gid].h - 1
         ready(r, key, true, id)
         if r.state == READY then made = made + 1 end
       end
     end
-    return #members, made
+    return #singles, made, not line and #singles < n
   end
 
   -- Lets through who has room, of all groups that the gate holds runs of.
@@ -391,10 +422,10 @@ local function gate()
         while true do
           local most = math.min(room(id, gid) or gone - through, m.budget)
           if most <= 0 then break end
-          local taken, made = admit(id, gid, most)
+          local taken, made, isAll = admit(id, gid, most)
           m.budget = m.budget - taken
           through = through + made
-          if taken < most then break end
+          if isAll then break end
         end
         if m.budget == 0 and isCrowded(field .. '\\n') then
           -- the rest is for the next script

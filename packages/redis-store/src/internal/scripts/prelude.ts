@@ -26,7 +26,7 @@ local META, RUNS, NOTES, COUNTS, STRIKES, PAUSES, WATCH = KEYS[1], KEYS[2], KEYS
 local GATES, HOLDS, LOOKS, STARTS, ENDS, DEADLINES, WAITS = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local EVENTS, CANCELS = ARGV[1], ARGV[2]
 local SCHEDULED, READY, RUNNING, COMPLETED, FAILED, CANCELLED, SKIPPED = 1, 2, 3, 4, 5, 6, 7
-local GATHERING = 10
+local GATHERING, LINED = 10, 11
 local HOLDER, HOLDER_STATE = { [8] = 'c', [9] = 'r' }, { c = 8, r = 9 }
 local EXIT, STRUCK, NONE, LIMITED = 1, 2, 3, 4
 local CLAIM, HEAD, DONE = '>BBI4I4dddH', '>BBI4I4dddHddddddH', '>BBdddI4dHI4'
@@ -134,7 +134,7 @@ end
 local function sound(v)
   if #v < 86 then return false end
   local state, flags = byte(v, 1, 2)
-  if state < 1 or state > 10 then return false end
+  if state < 1 or state > LINED then return false end
   if flags < 4 then return true end
   local p = 87 + unpackFrom('>H', v, 85)
   if flags % 8 >= 4 then p = past(v, p) end

@@ -4,6 +4,10 @@
  * A run is charged when it is claimed. Before that, as many are ready as a gate can let through, and the others are held:
  * in a heap that nobody looks at, so that they cost nothing while they wait. A gate that nobody uses, is ready for, or is
  * held by, is gone.
+ *
+ * Held runs of a group that have the same two gates are one queue, which is at the gate that refuses its first. Where the other
+ * gate refuses that one, the queue goes there. Runs that went one by one cost a thousand moves per admitted run when
+ * the gates took turns.
  */
 import type { Docket } from "@effect-docket/dsl"
 import type { GateLimits } from "../../DocketStore.ts"
@@ -16,17 +20,72 @@ export const kinds = ["concurrency", "rateLimit"] as const
 
 type Kind = typeof kinds[number] | "cooldown"
 
+const cameBefore = (a: Run, b: Run): boolean => a.arrival < b.arrival
+
+/** Held runs of a group that have the same two gates. */
+export class Queue {
+  /** Where it waits. */
+  at: Waiting
+  readonly held = new Heap<Run>(cameBefore)
+  heapIndex = -1
+
+  constructor(at: Waiting) {
+    this.at = at
+  }
+
+  /** The run that it waits for: it has one whenever it is at a gate. */
+  get first(): Run {
+    return this.held.first!
+  }
+}
+
 /** The runs of a group at a gate. Each group has its own limit, and workers that may be gone while those of others work. */
 export class Waiting {
   readonly gate: Gate
   readonly group: Group
   /** How many are ready: places that are as good as taken. */
   ready = 0
-  readonly held = new Heap<Run>((a, b) => a.arrival < b.arrival)
+  /** Held runs that have no other gate. */
+  readonly held = new Heap<Run>(cameBefore)
+  /** Queues of the others, made when the first one comes. */
+  #queues: Heap<Queue> | undefined = undefined
 
   constructor(gate: Gate, group: Group) {
     this.gate = gate
     this.group = group
+  }
+
+  /** For whoever is held: where that is. */
+  get at(): Waiting {
+    return this
+  }
+
+  /** The held run that came first. */
+  get first(): Run | undefined {
+    const { first } = this.held
+    const other = this.#queues?.first?.first
+    if (first === undefined || other === undefined) return first ?? other
+    return cameBefore(other, first) ? other : first
+  }
+
+  /** How many wait before a held run: of other queues, their first ones. */
+  before(run: Run): number {
+    const before = (runs: Iterable<Run>) => Array.from(runs).filter((other) => cameBefore(other, run)).length
+    const queues = Array.from(this.#queues ?? [])
+    return before(this.held) +
+      queues.reduce((sum, { first, held }) => sum + before(run.heldIn?.held === held ? held : [first]), 0)
+  }
+
+  /** A queue comes. */
+  park(queue: Queue): void {
+    queue.at = this
+    this.#queues ??= new Heap((a, b) => cameBefore(a.first, b.first))
+    this.#queues.add(queue)
+  }
+
+  /** A queue goes, or its first run does. */
+  unpark(queue: Queue): void {
+    this.#queues!.remove(queue) // it has come
   }
 
   /** How many more may be ready. */
@@ -36,8 +95,8 @@ export class Waiting {
 
   /** Whether it holds somebody who came before. */
   isBehind(run: Run): boolean {
-    const { first } = this.held
-    return first !== undefined && first.arrival < run.arrival
+    const { first } = this
+    return first !== undefined && cameBefore(first, run)
   }
 
   /** Whether it lets a ready run wait for it: what it drops, it drops when it is claimed. */
@@ -116,13 +175,23 @@ class Gate {
     if (this.kind === "cooldown") return this.until > now ? this.until : Infinity
     const last = this.#starts.at(-1)
     let at = last === undefined ? Infinity : last + this.#window
-    for (const { group, held } of this.groups.values()) {
+    for (const { first, group } of this.groups.values()) {
       const window = group.limits?.rateLimit?.window
-      const start = window === undefined || held.size === 0 ? undefined : this.#starts[this.#firstAfter(now - window)]
+      const start = window === undefined || first === undefined
+        ? undefined
+        : this.#starts[this.#firstAfter(now - window)]
       if (start !== undefined) at = Math.min(at, start + window!)
     }
     return at
   }
+}
+
+/** What two gates of a run that can hold it are about; nothing if it has but one. */
+const queueOf = ({ gates }: Run): string | undefined => {
+  const { concurrency, rateLimit } = gates!
+  return concurrency === undefined || rateLimit === undefined
+    ? undefined
+    : `${concurrency.length}:${concurrency}${rateLimit}`
 }
 
 /** The gates of a docket. */
@@ -134,14 +203,18 @@ export class Gates {
   }
   /** Pending runs that additions may join, when the first of them came, and whether that alone is what the run waits for. */
   readonly #settling = new Map<string, { readonly run: Run; readonly since: number; readonly waits: boolean }>()
+  /** Those of a group, by what their two gates are about. */
+  readonly #queues = new Map<Group, Map<string, Queue>>()
   readonly #looks = new Heap<Gate>((a, b) => a.at < b.at)
   /** Gates that may have room for somebody they hold. */
   readonly #touched = new Set<Gate>()
 
-  /** How many gates are known. */
+  /** How many gates are known, and queues at them. */
   get size(): number {
     const { concurrency, cooldown, rateLimit } = this.#gates
-    return concurrency.size + rateLimit.size + cooldown.size + this.#settling.size
+    let size = concurrency.size + rateLimit.size + cooldown.size + this.#settling.size
+    for (const queues of this.#queues.values()) size += queues.size
+    return size
   }
 
   /** When the next one is to be looked at. */
@@ -229,7 +302,7 @@ export class Gates {
    * comes before those that have its place by now: it is ready besides them.
    */
   enter(run: Run, isBack: boolean, now: number): boolean {
-    const from = run.heldIn
+    const from = run.heldIn?.at
     run.heldIn = undefined
     for (const gate of this.#of(run)) {
       const waiting = gate.of(run.group)
@@ -261,8 +334,23 @@ export class Gates {
   }
 
   #hold(run: Run, waiting: Waiting): void {
-    run.heldIn = waiting
-    waiting.held.add(run)
+    const id = queueOf(run)
+    if (id === undefined) {
+      run.heldIn = waiting
+      waiting.held.add(run)
+      return
+    }
+    let queues = this.#queues.get(run.group)
+    if (queues === undefined) this.#queues.set(run.group, queues = new Map())
+    const known = queues.get(id)
+    const queue = known ?? new Queue(waiting)
+    if (known === undefined) queues.set(id, queue)
+    run.heldIn = queue
+    if (known !== undefined && cameBefore(known.first, run)) return queue.held.add(run)
+    // what is refused now is its first
+    if (known !== undefined) known.at.unpark(known)
+    queue.held.add(run)
+    waiting.park(queue)
   }
 
   /** A run begins, or is claimed to be dropped. */
@@ -303,9 +391,15 @@ export class Gates {
 
   /** A run is not held any more. */
   leftHeld(run: Run): void {
-    const { gate, held } = run.heldIn!
+    const { at, held } = run.heldIn!
+    this.#touched.add(at.gate)
+    if (!(run.heldIn instanceof Queue) || run !== held.first) return held.remove(run)
+    at.unpark(run.heldIn)
     held.remove(run)
-    this.#touched.add(gate)
+    if (held.size > 0) return at.park(run.heldIn)
+    const queues = this.#queues.get(run.group)!
+    queues.delete(queueOf(run)!)
+    if (queues.size === 0) this.#queues.delete(run.group)
   }
 
   /** Takes held runs out as far as there is room for them, at most so many; whether there may be more. */
@@ -313,11 +407,12 @@ export class Gates {
     let left = most
     for (const gate of this.#touched) {
       for (const waiting of gate.groups.values()) {
-        while (waiting.held.size > 0 && (waiting.drops || waiting.room(now) > 0)) {
+        for (let { first } = waiting; first !== undefined; { first } = waiting) {
+          if (!waiting.drops && waiting.room(now) <= 0) break
           if (left-- === 0) return true
-          admit(waiting.held.first!)
+          admit(first)
         }
-        if (waiting.ready === 0 && waiting.held.size === 0) gate.groups.delete(waiting.group)
+        if (waiting.ready === 0 && waiting.first === undefined) gate.groups.delete(waiting.group)
       }
       this.#lookAt(gate, gate.next(now))
       if (gate.used === 0 && gate.groups.size === 0 && gate.at === Infinity) this.#gates[gate.kind].delete(gate.text)

@@ -5,7 +5,7 @@
  */
 import type { Docket } from "@effect-docket/dsl"
 import type { Stored } from "../transitions.ts"
-import type { Waiting } from "./gates.ts"
+import type { Queue, Waiting } from "./gates.ts"
 import type { Group } from "./group.ts"
 import { Part } from "./part.ts"
 
@@ -28,7 +28,7 @@ export class Run {
   trace: Docket.Trace | undefined
   gates: Docket.EncodedGates | undefined
   /** Where it is held. */
-  heldIn: Waiting | undefined = undefined
+  heldIn: Queue | Waiting | undefined = undefined
   /** Token of the current claim. */
   token: string | undefined = undefined
   /** Token of the last settlement that was applied. */

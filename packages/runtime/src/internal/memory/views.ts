@@ -51,8 +51,8 @@ export const explain = (
     return { _tag: "Gathering", step: step ?? "", ...run.part.counts!, until }
   }
   if (run.heldIn !== undefined) {
-    const { gate, held } = run.heldIn
-    return { _tag: "Limited", by: gate.kind, position: Array.from(held).filter((o) => o.arrival < run.arrival).length }
+    const { at } = run.heldIn
+    return { _tag: "Limited", by: at.gate.kind, position: at.before(run) }
   }
   if (sessions.length === 0 && isBetween) return { _tag: "NoInterpreter", flow: task, version }
   return sessions.length === 0 ? { _tag: "NoWorker", lane } : { _tag: "Waiting", lane, ready }
