@@ -57,7 +57,12 @@ describe.concurrent("a master is killed", () => {
 describe("a cluster", () => {
   const cluster = servers.shared(servers.cluster)
   const onCluster = (scenario: (nodes: ReadonlyArray<servers.Server>) => Omit<Scenario, "store">) =>
-    Effect.flatMap(cluster, ({ nodes, url }) => survives({ ...scenario(nodes), store: RedisStore.layer({ url }) }))
+    Effect.gen(function*() {
+      const { nodes, url } = yield* cluster
+      // what the test before has broken may take a moment to be known everywhere
+      yield* servers.settled(nodes)
+      yield* survives({ ...scenario(nodes), store: RedisStore.layer({ url }) })
+    })
 
   it.live("the slot moves to another node → goes on, nobody notices", () =>
     onCluster((nodes) => ({

@@ -239,6 +239,14 @@ export const cluster: Effect.Effect<Servers, never, Scope.Scope> = Effect.gen(fu
   return { url: `redis+cluster://${masters.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes }
 })
 
+/** Waits until every node says that each slot has a master that works. */
+export const settled = (nodes: ReadonlyArray<Server>): Effect.Effect<void> =>
+  Effect.forEach(nodes, (node) =>
+    until(Effect.map(
+      clusterInfo(node),
+      (fields) => fields.get("cluster_state") === "ok" && fields.get("cluster_slots_ok") === String(slots)
+    )), { discard: true })
+
 /** A cluster of one server, which says that it is at another port. */
 export const clusterOfOne = Effect.fnUntraced(function*(announced: number) {
   const server = yield* start({
