@@ -59,7 +59,7 @@ const DataLive = Data.toLayer({
   DownloadData: Effect.fnUntraced(function*({ url }) {
     if (url === "gone.csv") return yield* new NotFound({ url })
     if (url === "orders.csv" && ++attempts < 3) return yield* new Offline() // is there again at the third attempt
-    return { path: `/tmp/${url}` }
+    return { path: `downloads/${url}` }
   }),
   ValidateData: ({ path }) =>
     Effect.succeed(
@@ -91,8 +91,8 @@ await Effect.runPromise(Effect.provide(
 ))
 
 /* prints
-ingest/orders.csv: processed 3 rows of /tmp/orders.csv
-ingest/photo.jpg: set /tmp/photo.jpg aside: not a table
+ingest/orders.csv: processed 3 rows of downloads/orders.csv
+ingest/photo.jpg: set downloads/photo.jpg aside: not a table
 ingest/gone.csv: failed: NotFound
 flowchart TD
   start(["Ingest"])

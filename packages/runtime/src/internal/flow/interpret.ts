@@ -364,7 +364,7 @@ const fanOut = (
     }
     // that it is here is written first: adding so many takes a while, and the step that led here must not run again
     if (isLarge) return goOn(run, at, trail, { _tag: "Between", due: { after: 0 } }, { until })
-    const added = yield* buildMembers(run, path, node, all, 0, n)
+    const added = yield* buildMembers(run, { path, node, members: all }, 0, n)
     return goOn(run, at, trail, waitFor(id, ruleOf(node, n, n)), { members: added, until })
   })
 }
@@ -433,7 +433,7 @@ const spreadMore = (run: Run, at: AtFan, node: Fan, ended: number): Answer =>
     if (next > at.next) {
       const signal = yield* valueAt(run.world, at.from, { root, until: at.p })
       const members = signal._tag === "Value" ? membersOf(node, signal.value) : []
-      yield* spread(run, at.p, node, members, at.next, next, at.since)
+      yield* spread(run, { path: at.p, node, members, since: at.since }, at.next, next)
     }
     return goOn(run, { ...at, next }, trail, waitFor(at.id, ruleOf(node, at.n, next)), { until: at.until })
   })
@@ -448,7 +448,7 @@ const retryMembers = (run: Run, fan: AtFan, node: Fan): Answer =>
     for (let from = 0; from < at.next; from += chunk) {
       const to = Math.min(at.next, from + chunk)
       const known = yield* run.world.members(at.id, from, to)
-      const additions = (yield* buildMembers(run, at.p, node, all, from, to))
+      const additions = (yield* buildMembers(run, { path: at.p, node, members: all }, from, to))
         .filter((_, offset) => known[offset]?._tag !== "Done")
         .map((addition): Docket.EncodedAddition => ({ ...addition, onExisting: "replace" }))
       if (additions.length > 0) {

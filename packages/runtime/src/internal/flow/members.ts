@@ -76,15 +76,20 @@ export const memberOf = (
     }))
 }
 
+/** A fan-out: its node, and the names and inputs of its members. They are spread over time from `since`, or from now. */
+export interface FanOut {
+  readonly path: string
+  readonly node: Fan
+  readonly members: ReturnType<typeof membersOf>
+  readonly since?: number | undefined
+}
+
 /** Some of the members. */
 export const buildMembers = (
   run: Run,
-  path: string,
-  node: Fan,
-  members: ReadonlyArray<readonly [name: string | number, value: unknown]>,
+  { members, node, path, since = run.now }: FanOut,
   from: number,
-  to: number,
-  since = run.now
+  to: number
 ): Effect.Effect<ReadonlyArray<Docket.EncodedAddition>> =>
   Effect.forEach(members.slice(from, to), ([name, value], offset) =>
     Effect.flatMap(Random.next, (chance) => {
@@ -97,16 +102,13 @@ export const buildMembers = (
 /** Adds members before the settlement, in chunks. One that was added before is found. */
 export const spread = (
   run: Run,
-  path: string,
-  node: Fan,
-  members: ReadonlyArray<readonly [name: string | number, value: unknown]>,
+  fan: FanOut,
   from: number,
-  to: number,
-  since?: number
+  to: number
 ): Effect.Effect<void, DocketError.DocketError> =>
   Effect.gen(function*() {
     for (let at = from; at < to; at += chunk) {
-      const additions = yield* buildMembers(run, path, node, members, at, Math.min(to, at + chunk), since)
+      const additions = yield* buildMembers(run, fan, at, Math.min(to, at + chunk))
       yield* Effect.retry(run.flow.store.add(additions, { atomic: false }), patience)
     }
   })
