@@ -28,6 +28,7 @@ export const rule = [
   "+hmget",
   "+hset",
   "+hsetnx",
+  "+hexists",
   "+hdel",
   "+hgetall",
   "+hvals",

@@ -27,6 +27,8 @@ export interface Codec {
   /** The text of the outcome of a declared error or a `TaskFailure`. */
   readonly encodeFailure: (error: unknown) => Step<string>
   readonly decodeExit: (json: string) => Step<Exit.Exit<unknown, unknown>>
+  /** The same of what has been parsed. */
+  readonly readExit: (stored: unknown) => Step<Exit.Exit<unknown, unknown>>
   readonly encodeProgress: (value: unknown) => Step<string>
   readonly decodeProgress: (json: string) => Step<unknown>
 }
@@ -46,8 +48,15 @@ const guarded = <A>(step: () => Effect.Effect<A, unknown>): Step<A> => {
       : failWithMessage(Cause.squash(cause)))
 }
 
-/** `flatMap` that stays an `Exit` where it can: a fiber pays for each step that is not one. */
-const then = <A, B>(self: Step<A>, f: (value: A) => Step<B>): Step<B> =>
+/** The success of a step, if it is known without a fiber. */
+export const known = <A>(step: Step<A>): Exit.Success<A> | undefined =>
+  Exit.isExit(step) && Exit.isSuccess(step) ? step as Exit.Success<A> : undefined // an exit of a step is one of its values
+
+/**
+ * `flatMap` that stays an `Exit` where it can: a fiber pays for each step that is not one. It is not called `then`: a module
+ * with an export of that name is a promise to whoever imports it dynamically.
+ */
+export const andThen = <A, B>(self: Step<A>, f: (value: A) => Step<B>): Step<B> =>
   Exit.isExit(self)
     ? Exit.isSuccess(self) ? f(self.value as A) : self as Exit.Exit<never, string> // an exit of a step is one of its values
     : Effect.flatMap(self, f)
@@ -75,7 +84,8 @@ const [quote, backslash, bracket, brace] = [34, 92, 91, 123] as const // each cl
 
 const tooDeep = Exit.fail(`it is nested deeper than ${maxDepth} levels`)
 
-const parse = (json: string): Step<unknown> => {
+/** The value of a stored text. */
+export const parse = (json: string): Step<unknown> => {
   if (isTooDeep(json)) return tooDeep
   const value = Result.try(() => JSON.parse(json) as unknown)
   return Result.isSuccess(value)
@@ -84,7 +94,7 @@ const parse = (json: string): Step<unknown> => {
 }
 
 const stringify = (value: unknown): Step<string> =>
-  then(guarded(() => Exit.succeed(JSON.stringify(value))), (json) => isTooDeep(json) ? tooDeep : Exit.succeed(json))
+  andThen(guarded(() => Exit.succeed(JSON.stringify(value))), (json) => isTooDeep(json) ? tooDeep : Exit.succeed(json))
 
 /** The JSON codec of a schema. Whoever runs its steps provides the services: see `Step`. */
 const jsonCodec = (schema: Schema.Top) => Schema.toCodecJson(schema) as unknown as Schema.Codec<unknown, unknown>
@@ -108,13 +118,13 @@ export const jsonStep = (schema: Schema.Top): {
   const decode = Schema.decodeUnknownEffect(jsonCodec(schema))
   return {
     encode: (input) =>
-      then(
+      andThen(
         guarded(() => Effect.mapError(schema.makeEffect(input), (issue) => new Schema.SchemaError(issue))),
         (value) =>
-          then(guarded(() => encode(value)), (encoded) =>
-            then(stringify(encoded), (json) => Exit.succeed({ value, json })))
+          andThen(guarded(() => encode(value)), (encoded) =>
+            andThen(stringify(encoded), (json) => Exit.succeed({ value, json })))
       ),
-    decode: (json) => then(parse(json), (stored) => guarded(() => decode(stored)))
+    decode: (json) => andThen(parse(json), (stored) => guarded(() => decode(stored)))
   }
 }
 
@@ -132,6 +142,15 @@ const make = (task: Task.Any): Codec => {
       unknown
     > // what it decodes to
   )
+  const decodeSuccess = Schema.decodeUnknownEffect(jsonCodec(task.successSchema))
+  const readExit = (stored: unknown): Step<Exit.Exit<unknown, unknown>> => {
+    // most are successes; a union of exits, with all that a cause can be, costs more
+    if (Predicate.hasProperty(stored, "value") && Predicate.isTagged(stored, "Success")) {
+      const value = known(guarded(() => decodeSuccess(stored.value)))
+      if (value !== undefined) return Exit.succeed(Exit.succeed(value.value))
+    }
+    return guarded(() => decodeExit(stored))
+  }
   const progress = jsonCodec(task.progressSchema)
   const encodeProgress = encoder(task.progressSchema)
   const decodeProgress = Schema.decodeUnknownEffect(progress)
@@ -146,35 +165,36 @@ const make = (task: Task.Any): Codec => {
     )
   return {
     encodePayload: (input) =>
-      then(
+      andThen(
         construct(input),
         (value) =>
-          then(guarded(() => encodePayload(value)), (encoded) =>
-            then(stringify(encoded), (json) => Exit.succeed({ value, json })))
+          andThen(guarded(() => encodePayload(value)), (encoded) =>
+            andThen(stringify(encoded), (json) => Exit.succeed({ value, json })))
       ),
     decodePayload: (json, version) =>
-      then(parse(json), (stored) =>
+      andThen(parse(json), (stored) =>
         version < current && migrate !== undefined
-          ? then(guarded(() => Exit.succeed(migrate(stored, version))), construct)
+          ? andThen(guarded(() => Exit.succeed(migrate(stored, version))), construct)
           : guarded(() => decodePayload(stored))),
     // the form of `Schema.Exit`, written without its detour
     encodeSuccess: (value) =>
-      then(
+      andThen(
         guarded(() => encodeSuccess(value)),
-        (encoded) => then(stringify(encoded), (json) => Exit.succeed(`{"_tag":"Success","value":${json}}`))
+        (encoded) => andThen(stringify(encoded), (json) => Exit.succeed(`{"_tag":"Success","value":${json}}`))
       ),
     encodeFailure: (error) =>
-      then(
+      andThen(
         guarded(() => encodeFailure(error)),
         (encoded) =>
-          then(
+          andThen(
             stringify(encoded),
             (json) => Exit.succeed(`{"_tag":"Failure","cause":[{"_tag":"Fail","error":${json}}]}`)
           )
       ),
-    decodeExit: (json) => then(parse(json), (encoded) => guarded(() => decodeExit(encoded))),
-    encodeProgress: (value) => then(guarded(() => encodeProgress(value)), stringify),
-    decodeProgress: (json) => then(parse(json), (encoded) => guarded(() => decodeProgress(encoded)))
+    decodeExit: (json) => andThen(parse(json), readExit),
+    readExit,
+    encodeProgress: (value) => andThen(guarded(() => encodeProgress(value)), stringify),
+    decodeProgress: (json) => andThen(parse(json), (encoded) => guarded(() => decodeProgress(encoded)))
   }
 }
 

@@ -139,11 +139,14 @@ export class Graph {
   readonly #restarts = new Set<string>()
   /** Whether its value may be that of a gather. */
   readonly endsWithGather: boolean
+  /** Whether something in it can be undone. */
+  readonly compensates: boolean
 
   constructor(root: ast.NamedNode) {
     this.name = root.name
     this.version = Context.get(root.annotations, options.Version)
     this.key = Context.get(root.annotations, options.Key) as Graph["key"] // `Flow.make` takes no other
+    let compensates = false
     const tasks = new Map<string, Task.Any>()
     const pending: Array<readonly [scope: string, last: ast.Node, parent: string | undefined]> = [
       ["", root.flow, undefined]
@@ -158,11 +161,15 @@ export class Graph {
         if (node._tag === "Task") tasks.set(node.task._tag, node.task)
         if (node._tag === "Again" && node.input === undefined) this.#restarts.add(this.around(here))
         // what was undone can only be done again from the beginning
-        if (node._tag === "Compensate") this.#restarts.add("")
+        if (node._tag === "Compensate") {
+          this.#restarts.add("")
+          compensates = true
+        }
         for (const [name, last] of ast.children(node)) pending.push([ast.scope(here, name), last, here])
       })
     }
     this.tasks = tasks
+    this.compensates = compensates
     this.endsWithGather = this.#ends("")
   }
 
@@ -198,6 +205,12 @@ export class Graph {
     const scope = this.#scopes.get(path)
     if (scope === undefined) throw this.#changed(path)
     return scope
+  }
+
+  /** The task that is all of a chain, and its path; `undefined` if there is more to it. */
+  only(path: string): { readonly path: string; readonly task: Task.Any } | undefined {
+    const { nodes: [node], nodes: { length } } = this.scope(path)
+    return length === 1 && node?._tag === "Task" ? { path: ast.position(path, 0), task: node.task } : undefined
   }
 
   /** A node, and its place in its chain. */

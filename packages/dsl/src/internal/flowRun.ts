@@ -5,11 +5,12 @@
  * one record. Each branch of a fan-out is a run of its own, which reports to the run that it left.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type { DocketError } from "../DocketError.ts"
 import type * as Task from "../Task.ts"
 import * as TaskFailure from "../TaskFailure.ts"
-import { codec } from "./codec.ts"
+import { andThen, codec, known } from "./codec.ts"
 import type { Blame, Graph, Signal, Source, Stop, Trail, Undo } from "./flowGraph.ts"
 import * as graph from "./flowGraph.ts"
 import { encodeFailure, failureOf, inputCodec, type Place, valueAt, valueOf } from "./flowValue.ts"
@@ -112,11 +113,21 @@ const write = ({ at, flowKey, isNew, root, round, trail }: State): string => {
   return JSON.stringify(written)
 }
 
+/** The state that was read last: the members of a fan-out, which come one after the other, are all in the same. */
+let latest: { readonly text: string; readonly state: State } | undefined
+
 /**
  * Reads the state of a run. The limits of one that has just been added count from when it is due: that is when its
  * deadline is, less the earliest of them.
  */
-export const read = ({ deadline, state }: Pick<EncodedThread, "deadline" | "state">): State => {
+export const read = ({ deadline, state: text }: Pick<EncodedThread, "deadline" | "state">): State => {
+  if (latest?.text === text) return latest.state
+  const state = readFresh(text, deadline)
+  if (deadline === undefined) latest = { text, state }
+  return state
+}
+
+const readFresh = (state: string, deadline: number | undefined): State => {
   const { c = [], d, k, l = [], n = [], r = 0, s = "", u = [], x } = JSON.parse(state) as Written // written above
   if (typeof (x as Partial<At> | undefined)?.t !== "string") throw new Error("its state is not that of a run of a flow")
   const since = d === 1 && deadline !== undefined ? deadline - Math.min(...l.map(([, at]) => at)) : 0
@@ -243,9 +254,9 @@ const encodeStep = (
   task: Task.Any,
   input: unknown
 ): Effect.Effect<{ readonly step: Step; readonly value: unknown }, string> =>
-  Effect.flatMap(codec(task).encodePayload(input), ({ json, value }) => {
+  andThen(codec(task).encodePayload(input), ({ json, value }) => {
     const { gates, lane, maxBytes, priority, version } = world.optionsOf(task)
-    if (isLonger(json, maxBytes)) return Effect.fail(`it has more than the ${maxBytes} bytes that \`maxBytes\` allows`)
+    if (isLonger(json, maxBytes)) return Exit.fail(`it has more than the ${maxBytes} bytes that \`maxBytes\` allows`)
     const step = Result.try((): Step => {
       // a step is no addition: it does not settle, and it does not wait for a cooldown
       const { debounce: _, ...rest } = gates === undefined ? {} : gatesOf(task._tag, gates, value) ?? {}
@@ -259,8 +270,8 @@ const encodeStep = (
       }
     })
     return Result.isSuccess(step)
-      ? Effect.succeed({ step: step.success, value })
-      : Effect.fail(`its priority or a gate cannot be computed: ${String(step.failure)}`)
+      ? Exit.succeed({ step: step.success, value })
+      : Exit.fail(`its priority or a gate cannot be computed: ${String(step.failure)}`)
   })
 
 /** Where a walk begins: in the graph, or at what it would have stopped at. */
@@ -453,6 +464,38 @@ export const addition = Effect.fnUntraced(function*(
   // a chain begins with a task or an input
   return { ...rest, ...between, thread: threadOf(origin!.at, origin!.trail) }
 })
+
+/**
+ * Begins members of a gather with a chain: each has an input, and what the addition of a run has besides. What is the same
+ * for all of them is made once.
+ */
+export const members = (
+  world: World,
+  chain: string,
+  flowKey: string
+): (parent: EncodedParent, input: unknown, rest: Rest) => Effect.Effect<EncodedAddition> => {
+  const { graph: flow } = world
+  const begin = (parent: EncodedParent, input: unknown, rest: Rest): Effect.Effect<EncodedAddition> =>
+    Effect.flatMap(
+      first({ ...world, key: rest.key }, chain, input),
+      (way) => addition(world, way, { root: chain, flowKey, parent }, rest)
+    )
+  const only = flow.only(chain)
+  if (only === undefined) return begin
+  const { path, task } = only
+  const common = thread(flow, { root: chain, flowKey, round: 0, at: { t: "step", p: path }, trail: graph.trail() })
+  return (parent, input, rest) => {
+    const encoded = known(encodeStep(world, task, input))
+    if (encoded === undefined) return begin(parent, input, rest)
+    const { gates, ...step } = encoded.value.step
+    return Exit.succeed({ ...rest, ...step, ...gates && { gates }, thread: { ...common, parent } })
+  }
+}
+
+/** Whether a run is at the only task of its chain, and has passed nothing: with that it ends. */
+export const isAtLast = (flow: Graph, { at, root, trail: { chosen, inputs, limits, undo } }: State): boolean =>
+  at.t === "step" && flow.only(root)?.path === at.p && limits.size === 0 && undo.length === 0 && inputs.size === 0 &&
+  chosen.length === 0
 
 /** What is to blame for a failure: a step, or the flow itself. */
 export const blameOf = (

@@ -8,13 +8,14 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import type { DocketError } from "../DocketError.ts"
 import type * as Gather from "../Gather.ts"
 import * as Task from "../Task.ts"
 import * as TaskFailure from "../TaskFailure.ts"
-import { type Codec, codec, jsonStep } from "./codec.ts"
+import { type Codec, codec, jsonStep, known, parse } from "./codec.ts"
 import * as ast from "./flow.ts"
 import { type Blame, type Gathering, type Graph, type Signal, type Source, trail, type Undo } from "./flowGraph.ts"
 import type { EncodedMember } from "./wire.ts"
@@ -80,22 +81,32 @@ const undecodable = (place: Place, message: string): Signal => ({
   blame: undefined
 })
 
-/** Reads the text of how a step ended. */
-const readExit = (place: Place, path: string | undefined, text: string): Effect.Effect<Signal> => {
+/** Reads the text of how a step ended; `stored` is what it holds, if that is known. */
+const readExit = (
+  place: Place,
+  path: string | undefined,
+  text: string,
+  stored?: unknown
+): Effect.Effect<Signal> => {
   const node = path === undefined ? undefined : place.graph.at(path)[0]
   const reader = node?._tag === "Task" ? codec(node.task) : failures()
-  return Effect.match(reader.decodeExit(text), {
+  const read = stored === undefined ? reader.decodeExit(text) : reader.readExit(stored)
+  const signal = (exit: Exit.Exit<unknown, unknown>): Signal =>
+    Exit.isSuccess(exit)
+      ? { _tag: "Value", value: exit.value, from: { p: path!, e: text } }
+      : {
+        _tag: "Failure",
+        error: Option.isSome(Exit.findErrorOption(exit))
+          ? Option.getOrThrow(Exit.findErrorOption(exit))
+          : failureOf(place, new TaskFailure.Defect({ defect: exit.cause })),
+        blame: { p: path, e: text }
+      }
+  // there may be thousands of them: those that are known cost no step of a fiber
+  const exit = known(read)
+  if (exit !== undefined) return Exit.succeed(signal(exit.value))
+  return Effect.match(read, {
     onFailure: (message) => undecodable(place, `the end of its step at ${path} does not decode: ${message}`),
-    onSuccess: (exit): Signal =>
-      Exit.isSuccess(exit)
-        ? { _tag: "Value", value: exit.value, from: { p: path!, e: text } }
-        : {
-          _tag: "Failure",
-          error: Option.isSome(Exit.findErrorOption(exit))
-            ? Option.getOrThrow(Exit.findErrorOption(exit))
-            : failureOf(place, new TaskFailure.Defect({ defect: exit.cause })),
-          blame: { p: path, e: text }
-        }
+    onSuccess: signal
   })
 }
 
@@ -171,6 +182,8 @@ export const openIn = (members: ReadonlyArray<EncodedMember | undefined | null>)
   return open.length === 0 ? undefined : open
 }
 
+const none = Exit.succeed(undefined)
+
 /** The value or the failure with which a member ended; `undefined` if it was decided by the store, or is not known. */
 const memberOf = (
   place: Place,
@@ -178,13 +191,16 @@ const memberOf = (
   key: string,
   member: EncodedMember | undefined | null
 ): Effect.Effect<Signal | undefined, DocketError> => {
-  if (member === undefined || member === null || !("text" in member)) return Effect.undefined
+  if (member === undefined || member === null || !("text" in member)) return none
   const end = readEnd(member.text)
   const inside = { ...place, key }
-  if (end === undefined) return Effect.succeed(undecodable(inside, "its end is not that of a flow"))
-  return member._tag === "Done"
-    ? valueAt(inside, end.from, { root: scope })
-    : readExit(inside, end.from.p, member.text)
+  if (end === undefined) return Exit.succeed(undecodable(inside, "its end is not that of a flow"))
+  const { from, stored } = end
+  if (member._tag === "Failed") return readExit(inside, from.p, member.text, stored)
+  // nothing comes behind the only task of a chain
+  return "e" in from && place.graph.only(scope)?.path === from.p
+    ? readExit(inside, from.p, member.text, stored)
+    : valueAt(inside, from, { root: scope })
 }
 
 const died = (place: Place, key: string, member: EncodedMember | undefined | null): TaskFailure.TaskFailure =>
@@ -280,18 +296,22 @@ export const writeEnd = ({ from, undo }: End): string => {
   return `${text.slice(0, -1)},"flow":${JSON.stringify(written)}}`
 }
 
-/** Reads the text of an end; `undefined` if it is not one. */
-export const readEnd = (text: string): (End & { readonly from: Source }) | undefined => {
-  const parsed = Result.try(() => (JSON.parse(text) as { readonly flow?: Written }).flow)
-  if (Result.isFailure(parsed) || parsed.success === undefined) return undefined
-  const { g, i, p, u = [] } = parsed.success
+/** Reads the text of an end, and what it holds; `undefined` if it is not one. */
+export const readEnd = (
+  text: string
+): (End & { readonly from: Source; readonly stored: unknown }) | undefined => {
+  const stored = known(parse(text))
+  if (stored === undefined) return undefined
+  const flow = Predicate.hasProperty(stored.value, "flow") ? stored.value.flow as Written | undefined : undefined // written above
+  if (flow === undefined) return undefined
+  const { g, i, p, u = [] } = flow
   // a failure of the flow itself has no path
   const from: Source = g !== undefined
     ? { p: p!, g }
     : i !== undefined
     ? { p: p!, i }
     : { p: p as string, e: text }
-  return { from, undo: u }
+  return { from, undo: u, stored: stored.value }
 }
 
 /** How a flow ended, for those who wait for it. */
@@ -300,7 +320,7 @@ export const decodeEnd = (place: Place, text: string): Effect.Effect<Exit.Exit<u
   const end = readEnd(text)
   if (end === undefined) return Effect.succeed(none("its result is not that of a flow"))
   const { from } = end
-  return Effect.suspend(() => "e" in from ? readExit(place, from.p, from.e) : valueOf(place, from)).pipe(
+  return Effect.suspend(() => "e" in from ? readExit(place, from.p, from.e, end.stored) : valueOf(place, from)).pipe(
     Effect.map((first) => {
       const last = first._tag === "Failure" ? first : endOf(place, from.p, first, "")
       return last._tag === "Value" ? Exit.succeed(last.value) : Exit.fail(last.error)

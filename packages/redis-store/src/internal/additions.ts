@@ -9,10 +9,11 @@ import { type Connection, script } from "./connection.ts"
 import {
   gatesText,
   groupId,
+  headArgs,
   type Keys,
   keysOf,
   nameMore,
-  partText,
+  parentArgs,
   prefixOf,
   readAdded,
   readMore,
@@ -62,21 +63,32 @@ const isSameKind = (a: Docket.EncodedAddition, b: Docket.EncodedAddition): boole
   a.task === b.task && a.lane === b.lane && a.version === b.version && a.onExisting === b.onExisting &&
   a.priority === b.priority && a.retention.success === b.retention.success &&
   a.retention.failure === b.retention.failure && (a.gates === undefined) === (b.gates === undefined) &&
-  (a.thread === undefined) === (b.thread === undefined) &&
   debounceOf(a.gates) === debounceOf(b.gates)
 
-const isSameRow = (a: Docket.EncodedAddition, b: Docket.EncodedAddition): boolean =>
+type Part = Docket.EncodedAddition["thread"]
+
+/** Whether `b` is a part of a flow as `a` is, or the member so many places behind it. */
+const isSamePart = (a: Part, b: Part, behind: number): boolean => {
+  if (a === undefined || b === undefined) return a === b
+  const [of, to] = [a.parent, b.parent]
+  return a.state === b.state && a.step === b.step && a.flow === b.flow && a.version === b.version &&
+    a.deadline === b.deadline && a.onCancel === b.onCancel &&
+    (of === undefined || to === undefined
+      ? of === to
+      : of.index + behind === to.index && of.key === to.key && of.generation === to.generation &&
+        of.gather === to.gather)
+}
+
+/** Whether `b` goes in the row of `a`, so many places behind it. */
+const isSameRow = (a: Docket.EncodedAddition, b: Docket.EncodedAddition, behind: number): boolean =>
   ("at" in a.due ? "at" in b.due && a.due.at === b.due.at : "after" in b.due && a.due.after === b.due.after) &&
   a.trace?.spanId === b.trace?.spanId && a.trace?.traceId === b.trace?.traceId && a.redrive === undefined &&
-  b.redrive === undefined && isSameKind(a, b)
+  b.redrive === undefined && isSameKind(a, b) && isSamePart(a.thread, b.thread, behind)
 
 const measured = (text: string): string => `${Buffer.byteLength(text)}:${text}`
 
-const wrapped = ({ gates, payload, thread }: Docket.EncodedAddition): string =>
-  gates === undefined && thread === undefined
-    ? payload
-    : (gates === undefined ? "" : measured(gatesText(gates))) +
-      (thread === undefined ? "" : measured(partText(thread))) + payload
+const wrapped = ({ gates, payload }: Docket.EncodedAddition): string =>
+  gates === undefined ? payload : measured(gatesText(gates)) + payload
 
 const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): Call => {
   const groups = new Set<string>()
@@ -116,12 +128,14 @@ const callOf = (keys: Keys, additions: ReadonlyArray<Docket.EncodedAddition>): C
     do {
       const addition = additions[at + n]!
       pairs.push(addition.key, wrapped(addition))
-      if (addition.thread?.parent !== undefined) flows.add(addition.thread.parent.key)
       n++
-    } while (at + n < additions.length && isSameRow(first, additions[at + n]!))
+    } while (at + n < additions.length && isSameRow(first, additions[at + n]!, n))
     at += n
     rowCount++
     rows.push(n, kind, dueOf(due), trace === undefined ? "" : JSON.stringify(trace), redrive ?? "")
+    if (thread === undefined) continue
+    rows.push(...headArgs(thread), ...parentArgs(thread.parent))
+    if (thread.parent !== undefined) flows.add(thread.parent.key)
   }
   return { groups, flows, kinds, kindCount: kindIds.size, rows, rowCount, pairs, redriven }
 }

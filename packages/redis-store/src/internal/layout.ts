@@ -38,7 +38,7 @@ import type { DocketStore } from "@effect-docket/runtime"
 import * as Result from "effect/Result"
 
 /** Format of what is written; another one is refused. */
-export const format = "1"
+export const format = "2"
 
 /** A task, a version of it, and a lane, as a part of a key. */
 export const groupId = (task: string, version: number, lane: string): string =>
@@ -295,23 +295,25 @@ const textOf = (text: string | number): string => `${Buffer.byteLength(String(te
 /** A row of texts, as `readTexts` reads it. */
 const textsOf = (...texts: ReadonlyArray<string | number>): string => texts.map(textOf).join("")
 
-const given = (text: string | undefined): string => text === undefined ? "" : `=${text}`
-const read = (text: string): string | undefined => text === "" ? undefined : text.slice(1)
+const read = (text: string | undefined): string | undefined =>
+  text === undefined || text === "" ? undefined : text.slice(1)
 
 /** The group in which runs of a flow wait for an interpreter. */
 export const betweenOf = ({ flow, version }: Pick<Docket.EncodedThread, "flow" | "version">): string =>
   groupId(flow, version, "")
 
-/** Where a run of a flow stands: the first texts of its part in a record. */
-export const threadText = (thread: Docket.EncodedThread): string =>
-  textsOf(betweenOf(thread), given(thread.step), thread.state, thread.deadline ?? "", thread.onCancel)
+/** Arguments of where a run of a flow stands. */
+export const headArgs = (thread: Docket.EncodedThread): ReadonlyArray<string | number> => [
+  betweenOf(thread),
+  thread.step ?? "",
+  thread.state,
+  thread.deadline ?? "",
+  thread.onCancel
+]
 
-/** The part of a flow in an addition. */
-export const partText = (thread: NonNullable<Docket.EncodedAddition["thread"]>): string => {
-  const { parent } = thread
-  const row = parent === undefined ? "" : textsOf(parent.key, parent.generation, parent.gather, parent.index)
-  return threadText(thread) + textsOf(row, "", "", "", "", "")
-}
+/** Arguments of whom a run of a flow reports to. */
+export const parentArgs = (parent: Docket.EncodedParent | undefined): ReadonlyArray<string | number> =>
+  parent === undefined ? ["", 0, "", 0] : [parent.key, parent.generation, parent.gather, parent.index]
 
 /** What a run waits for. */
 export const gatherText = ({ ended, failed, id, succeeded }: Docket.EncodedGather): string =>
@@ -320,47 +322,74 @@ export const gatherText = ({ ended, failed, id, succeeded }: Docket.EncodedGathe
 /** The part of a flow that a run is. */
 export interface Part extends Pick<DocketStore.ClaimedThread, "parent" | "gathered" | "exit" | "stopped"> {
   readonly thread: Docket.EncodedThread
+  /** The group in which it waits for an interpreter. */
+  readonly between: string
   /** It waits for members. */
   readonly gathers: boolean
   /** There is a hash of its gathers. */
   readonly owns: boolean
 }
 
-const readThread = (
-  [between = "", step = "", state = "", deadline = "", onCancel]: ReadonlyArray<string>
-): Docket.EncodedThread => {
-  const { task, version } = parseGroup(between)
-  return {
-    flow: task,
-    version,
-    step: read(step),
-    state,
-    deadline: deadline === "" ? undefined : Number(deadline),
-    onCancel: onCancel as Docket.EncodedThread["onCancel"] // written by `threadText`
-  }
-}
-
-const rowOf = (text: string): ReadonlyArray<string> | undefined =>
-  text === "" ? undefined : readTexts(Buffer.from(text))
+const rowOf = (text: string | undefined): ReadonlyArray<string> | undefined =>
+  text === undefined || text === "" ? undefined : readTexts(Buffer.from(text))
 
 const readStopped = ([tag, reason = "", author = ""]: ReadonlyArray<string>): Part["stopped"] =>
   tag === "Struck" ? { _tag: tag, ...struckBy(reason, author) } : { _tag: tag as "Cancelled" | "Expired" } // as `flows.ts` writes it
 
-const readPart = (bytes: Buffer): Part => {
-  const texts = readTexts(bytes)
-  const [parent = "", exit = "", stopped = "", waits = "", last = "", owns] = texts.slice(5)
-  const [key, generation, gather, index] = rowOf(parent) ?? []
+const onCancels = ["end", "interpret", "ignore"] as const
+
+// where the lengths begin in a part, and what they measure
+const lengthsAt = 22
+const partHead = 42
+
+/** What is the same in the parts of many: the members of a fan-out are read one after the other. */
+let latest: { readonly bytes: Buffer; readonly part: Part } | undefined
+
+/** Reads the part of a flow between two places of a record, as `flows.ts` packs it. */
+const readPart = (bytes: Buffer, from: number, end: number): Part => {
+  const index = bytes.readUInt32BE(from)
+  const at = bytes.readDoubleBE(from + 4)
+  const deadline = at === Infinity ? undefined : at
+  const same = from + 12
+  if (latest === undefined || latest.bytes.compare(bytes, same, end) !== 0) {
+    latest = { bytes: Buffer.from(bytes.subarray(same, end)), part: readCommon(bytes, from, end) }
+  }
+  const { part } = latest
+  const { parent, thread } = part
+  return {
+    ...part,
+    thread: deadline === thread.deadline ? thread : { ...thread, deadline },
+    parent: parent && { ...parent, index }
+  }
+}
+
+const readCommon = (bytes: Buffer, from: number, end: number): Part => {
+  const bits = bytes[from + 12]!
+  let at = from + partHead
+  const [between, step, state, key, gather] = Array.from({ length: 5 }, (_, n) => {
+    const start = at
+    at += bytes.readUInt32BE(from + lengthsAt + n * 4)
+    return bytes.toString("utf8", start, at)
+  }) as [string, string, string, string, string] // so many
+  const [exit, stopped, waits = "", last] = readTexts(bytes.subarray(at, end))
   const [, succeeded, failed] = rowOf(last) ?? []
   const why = rowOf(stopped)
+  const { task, version } = parseGroup(between)
   return {
-    thread: readThread(texts),
-    parent: key === undefined
-      ? undefined
-      : { key, generation: Number(generation), gather: gather!, index: Number(index) }, // written by `partText`
+    thread: {
+      flow: task,
+      version,
+      step: step === "" ? undefined : step,
+      state,
+      deadline: undefined,
+      onCancel: onCancels[bytes[from + 13]! - 1] ?? "end"
+    },
+    between,
+    parent: key === "" ? undefined : { key, generation: bytes.readDoubleBE(from + 14), gather, index: 0 },
     exit: read(exit),
     stopped: why && readStopped(why),
     gathers: waits !== "",
-    owns: owns === "1",
+    owns: bits % 2 === 1,
     gathered: succeeded === undefined ? undefined : { succeeded: Number(succeeded), failed: Number(failed) }
   }
 }
@@ -394,8 +423,10 @@ const isRecord = (bytes: Buffer): boolean => {
   const flags = bytes[1]!
   let at = 86 + bytes.readUInt16BE(84)
   if ((flags & hasGates) !== 0) at = gatesEnd(bytes, at)
-  if ((flags & isPart) !== 0) at = gatesEnd(bytes, at)
-  return at <= bytes.length
+  if ((flags & isPart) === 0) return at <= bytes.length
+  // its length, which is at least that of its numbers
+  const length = at + 4 <= bytes.length ? bytes.readUInt32BE(at) : 0
+  return length >= partHead && at + 4 + length <= bytes.length
 }
 
 /** What is shown of a run whose record is none: nothing runs it, and adding its key again writes a new one. */
@@ -422,7 +453,7 @@ const readSound = (bytes: Buffer): Record => {
   const groupEnd = 86 + bytes.readUInt16BE(84)
   const flags = bytes[1]!
   const gates = (flags & hasGates) === 0 ? groupEnd : gatesEnd(bytes, groupEnd)
-  const payload = (flags & isPart) === 0 ? gates : gatesEnd(bytes, gates)
+  const payload = (flags & isPart) === 0 ? gates : gates + 4 + bytes.readUInt32BE(gates)
   const worker = bytes.length - bytes.readUInt16BE(34)
   return {
     state: states[bytes[0]! - 1]!,
@@ -435,7 +466,7 @@ const readSound = (bytes: Buffer): Record => {
     group: bytes.toString("utf8", 86, groupEnd),
     held: bytes[0]! < heldFrom ? undefined : heldOf(bytes, groupEnd),
     debounce: (flags & hasGates) === 0 ? undefined : gateAt(bytes, groupEnd, "d"),
-    part: payload === gates ? undefined : readPart(bytes.subarray(bytes.indexOf(58, gates) + 1, payload)),
+    part: payload === gates ? undefined : readPart(bytes, gates + 4, payload),
     payload: bytes.toString("utf8", payload, worker),
     worker: bytes.toString("utf8", worker)
   }
@@ -531,6 +562,21 @@ export const readDone = (bytes: Buffer): Done =>
     payload: ""
   }
 
+/** What an outcome keeps of the part of a flow that a run was. */
+const readKept = (
+  [between = "", step = "", state = "", deadline = "", onCancel]: ReadonlyArray<string>
+): Docket.EncodedThread => {
+  const { task, version } = parseGroup(between)
+  return {
+    flow: task,
+    version,
+    step: step === "" ? undefined : step,
+    state,
+    deadline: deadline === "" ? undefined : Number(deadline),
+    onCancel: onCancel as Docket.EncodedThread["onCancel"] // written by `kept` of `flows.ts`
+  }
+}
+
 const readOutcomeOf = (bytes: Buffer): Done => {
   const text = 44 + bytes.readUInt16BE(38)
   const payload = text + bytes.readUInt32BE(40)
@@ -546,7 +592,7 @@ const readOutcomeOf = (bytes: Buffer): Done => {
     due: timeOf(bytes.readDoubleBE(30)),
     group: bytes.toString("utf8", 44, text),
     outcome: readOutcome(tag, bytes.toString("utf8", text, payload), rest),
-    thread: isOfFlow ? readThread(readTexts(bytes.subarray(bytes.indexOf(58, payload) + 1, restAt))) : undefined,
+    thread: isOfFlow ? readKept(readTexts(bytes.subarray(bytes.indexOf(58, payload) + 1, restAt))) : undefined,
     payload: tag === "Struck" ? "" : rest
   }
 }

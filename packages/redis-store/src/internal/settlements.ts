@@ -3,7 +3,7 @@
  */
 import type { DocketStore } from "@effect-docket/runtime"
 import { dueOf, membersOf } from "./additions.ts"
-import { betweenOf, gatesText, gatherText, groupId, type Keys, parseGroup, type Part, threadText } from "./layout.ts"
+import { betweenOf, gatesText, gatherText, groupId, headArgs, type Keys, parseGroup, type Part } from "./layout.ts"
 
 /** The part of a flow that a claimed run is: what its settlement concerns. */
 export interface Held {
@@ -97,7 +97,7 @@ const changeArgs = (
       concern(settle, key, { between: betweenOf(change.thread), parent: undefined, owns: false })
       const args = [
         change._tag,
-        threadText(change.thread),
+        ...headArgs(change.thread),
         change.forget === undefined ? "" : `=${change.forget}`,
         ...destinationArgs(settle, change.to)
       ]
@@ -170,8 +170,4 @@ export const settleOf = (
 }
 
 /** What the settlement of a claim concerns. */
-export const heldOf = ({ owns, parent, thread }: Part): Held => ({
-  between: betweenOf(thread),
-  parent: parent?.key,
-  owns
-})
+export const heldOf = ({ between, owns, parent }: Part): Held => ({ between, parent: parent?.key, owns })

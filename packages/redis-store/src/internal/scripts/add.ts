@@ -29,8 +29,8 @@ if mode ~= 'write' then
     for _ = 1, row.n do
       i = i + 1
       local key = keys[i]
-      local gates, part, payload = unwrap(row.kind.flags, ARGV[at + i * 2])
-      local isMember = part and textAt(part, 6) ~= ''
+      local gates, payload = unwrap(row.kind.flags, ARGV[at + i * 2])
+      local isMember = row.part and row.part.key ~= ''
       if not isMember and (row.kind.onExisting == 'replace' or not (cache[key] or before[key])) then
         local strike = struck and struck(row.kind.task, payload)
         local cools = gates and row.redrive == '' and gate().isCooling(gates)
@@ -66,42 +66,7 @@ if additions.wary or additions.settles then
   if #more > 1 then return more end
 end
 
-local i = 0
-for _, row in ipairs(rows) do
-  local kind, due = row.kind, row.due
-  local gid, priority, keepS, keepF = kind.gid, kind.priority, kind.keepS, kind.keepF
-  local g = groups[gid]
-  local plain = row.redrive == '' and row.trace == '' and kind.flags == 0 and not struck and not watched
-  local state = due <= now and READY or SCHEDULED
-  local back = plain and state == READY and priority == 0 and list(g, 'back')
-  local inRow = 0
-  for _ = 1, row.n do
-    i = i + 1
-    local key, payload = keys[i], ARGV[at + i * 2]
-    if plain and not cache[key] then
-      seq = seq + 1
-      inRow = inRow + 1
-      if back then
-        g.r = g.r + 1
-        g.awake = true
-        back[#back + 1] = entry(seq, key)
-      elseif state == READY then
-        g.r = g.r + 1
-        g.awake = true
-        push(g, 'ranked', seq - priority * 1099511627776)
-        push(g, 'ranked', entry(seq, key))
-      else
-        schedule(g, key, seq, due)
-      end
-      cache[key] = pack(HEAD, state, 0, 0, 0, 0, 0, 0, 0, seq, due, seq, priority, keepS, keepF, #gid) .. gid .. payload
-      dirty[key] = true
-    else
-      if inRow > 0 then adding.answer(ADDED, inRow, seq - inRow + 1, due); inRow = 0 end
-      adding.one(row, key, payload)
-    end
-  end
-  if inRow > 0 then adding.answer(ADDED, inRow, seq - inRow + 1, due) end
-end
+adding.all(additions)
 flush()
 for i = 1, #order do wake(order[i]) end
 return { table.concat(adding.answers), unpack(adding.reasons) }

@@ -2,10 +2,12 @@
  * How a script adds a run: what `add` does with each addition, and a turn with the members of a gather.
  *
  * Of the arguments: number of kinds, and per kind: group, task, onExisting, priority, retention of successes, of failures,
- * flags (4: the payloads begin with gates; 8: then with the part of a flow), debounce (or nothing: how long, at most how
- * long, whether the first payload counts); number of rows of additions that differ in key and payload only, and per row: how
- * many, kind, due (`at` and a time, or `in` and a delay), trace, generation to redrive (or nothing); then key and payload of
- * each addition.
+ * flags (4: the payloads begin with gates; 8: they are parts of flows), debounce (or nothing: how long, at most how long,
+ * whether the first payload counts); number of rows of additions that differ in key and payload only, and per row: how many,
+ * kind, due (`at` and a time, or `in` and a delay), trace, generation to redrive (or nothing), and for parts of flows: group
+ * between steps, step (or nothing), state, deadline after it is due (or nothing), what a cancel does, and key (or nothing),
+ * generation and gather of the parent, and the index of the first member, those of the others following it one by one; then
+ * key and payload of each addition.
  */
 export const adding = `
 local ADDED, EXISTING, REPLACED, STOPPED, COOLING, JOINED_FIRST, JOINED_LAST = 1, 2, 3, 4, 5, 6, 7
@@ -26,6 +28,7 @@ local function readAdditions()
   local n = 0
   for i = 1, tonumber(arg()) do
     local row = { n = tonumber(arg()), kind = kinds[tonumber(arg())], due = dueOf(arg()), trace = arg(), redrive = arg() }
+    if row.kind.flags >= 8 then row.part = flow().readPart() end
     n = n + row.n
     rows[i] = row
   end
@@ -35,13 +38,19 @@ local function readAdditions()
   return a
 end
 
--- What comes before a payload, and the payload.
+-- The gates before a payload, and the payload.
 local function unwrap(flags, payload)
-  local gates, part
-  local p = 1
-  if flags % 8 >= 4 then gates, p = gatesAt(payload, 1) end
-  if flags >= 8 then part, p = gatesAt(payload, p) end
-  return gates, part, sub(payload, p)
+  if flags % 8 < 4 then return nil, payload end
+  local gates, p = gatesAt(payload, 1)
+  return gates, sub(payload, p)
+end
+-- The part of a flow that is number n of a row.
+local function partOf(row, n)
+  if not row.part then return end
+  local part = {}
+  for name, value in pairs(row.part) do part[name] = value end
+  part.index = part.index + n - 1
+  return part
 end
 
 -- Names what additions need besides: the groups of runs that are replaced or joined, and what those leave behind.
@@ -55,7 +64,7 @@ local function wantFor(a, want)
       if cache[key] and (kind.onExisting == 'replace' or kind.flags >= 8) then
         local r = decode(cache[key])
         want(groups, r.gid)
-        if r.thread and flow().owns(r) then want(flowing.named, key) end
+        if r.part and r.part.owns then want(flowing.named, key) end
       end
       if kind.debounce ~= '' then
         local other = gate().pending((gatesAt(ARGV[a.at + i * 2], 1)))
@@ -75,14 +84,14 @@ local function adder()
   end
   local answer = m.answer
 
-  function m.one(row, key, payload)
+  -- Adds number n of a row, whatever it is.
+  function m.one(row, n, key, payload)
     local kind, due = row.kind, row.due
-    local gates, part, parent
-    if kind.flags >= 4 then
-      gates, part, payload = unwrap(kind.flags, payload)
-      if part then parent = flow().added(part) end
-      if parent and not flowing.mayJoin(parent, kind.onExisting == 'replace') then return answer(EXISTING, 1, 0, now) end
-    end
+    local gates
+    local part = partOf(row, n)
+    local isMember = part and part.key ~= ''
+    gates, payload = unwrap(kind.flags, payload)
+    if isMember and not flowing.mayJoin(part, kind.onExisting == 'replace') then return answer(EXISTING, 1, 0, now) end
     if flowing then flowing.sync(key) end
     local known = cache[key] and decode(cache[key])
     local taken, latest, latestDue, outcome
@@ -96,7 +105,7 @@ local function adder()
     if row.redrive == '' then
       -- a member of an earlier generation makes room
       local keeps = kind.onExisting ~= 'replace'
-      if parent and known then keeps = flowing.isOf(known, parent) end
+      if isMember and known then keeps = flowing.isOf(known, part) end
       taken = known and keeps and not (joins and other == key)
     else
       redrives = redrives + 1
@@ -111,13 +120,13 @@ local function adder()
     if known then latest, latestDue = known.generation, known.due end
     if taken then return answer(EXISTING, 1, latest or 0, latestDue or 0) end
     -- a gather has to hear of each of its members
-    local strike = struck and not parent and struck(kind.task, payload)
+    local strike = struck and not isMember and struck(kind.task, payload)
     if strike then
       reasons[#reasons + 1] = strike.reason
       reasons[#reasons + 1] = strike.author or ''
       return answer(STOPPED, 1, 0, due)
     end
-    if gates and not parent and row.redrive == '' and gate().isCooling(gates) then return answer(COOLING, 1, 0, due) end
+    if gates and not isMember and row.redrive == '' and gate().isCooling(gates) then return answer(COOLING, 1, 0, due) end
     if joins then
       reasons[#reasons + 1] = other
       -- what is due keeps its place where it is
@@ -150,7 +159,7 @@ local function adder()
     if known then
       if known.gates and known.state == RUNNING then gate().replaced(known, key) end
       take(known, key)
-      if known.thread then flow().left(known, key) end
+      if known.part then flow().left(known, key) end
     end
     seq = seq + 1
     local r = { state = 0, flags = 0, gates = gates, attempt = 0, lost = 0, priority = kind.priority,
@@ -161,6 +170,53 @@ local function adder()
     if known then publish(r.gid, key, r.generation, 'Replaced', due) end
     place(r, key, due, not known)
     answer(known and REPLACED or ADDED, 1, r.generation, due)
+  end
+
+  -- Adds a row. One that nothing is special about is its record and an entry.
+  local function addRow(row, keys, at, i)
+    local kind, part, due = row.kind, row.part, row.due
+    local gid, priority, keepS, keepF = kind.gid, kind.priority, kind.keepS, kind.keepF
+    local g = groups[gid]
+    local isPlain = row.redrive == '' and row.trace == '' and not watched and kind.flags % 8 == 0 and
+      (not struck or part and part.key ~= '') and (not part or flowing.isPlain(part))
+    local flags, partLike = 0, nil
+    if isPlain and part then flags, partLike = 8, flowing.packLike(part) end
+    local state = due <= now and READY or SCHEDULED
+    local back = isPlain and state == READY and priority == 0 and list(g, 'back')
+    local inRow = 0
+    for n = 1, row.n do
+      local key, payload = keys[i + n], ARGV[at + (i + n) * 2]
+      if isPlain and not cache[key] then
+        seq = seq + 1
+        inRow = inRow + 1
+        if back then
+          g.r = g.r + 1
+          g.awake = true
+          back[#back + 1] = entry(seq, key)
+        elseif state == READY then
+          g.r = g.r + 1
+          g.awake = true
+          push(g, 'ranked', seq - priority * 1099511627776)
+          push(g, 'ranked', entry(seq, key))
+        else
+          schedule(g, key, seq, due)
+        end
+        cache[key] = pack(HEAD, state, flags, 0, 0, 0, 0, 0, 0, seq, due, seq, priority, keepS, keepF, #gid) .. gid ..
+          (partLike and partLike(part.index + n - 1) or '') .. payload
+        dirty[key] = true
+      else
+        if inRow > 0 then answer(ADDED, inRow, seq - inRow + 1, due); inRow = 0 end
+        m.one(row, n, key, payload)
+      end
+    end
+    if inRow > 0 then answer(ADDED, inRow, seq - inRow + 1, due) end
+  end
+  function m.all(a)
+    local i = 0
+    for _, row in ipairs(a.rows) do
+      addRow(row, a.keys, a.at, i)
+      i = i + row.n
+    end
   end
   return m
 end

@@ -3,12 +3,13 @@
  *
  * Like `gates.ts`, it is made when a script meets the first run of a flow: scripts that meet none pay for one function.
  *
- * - The record of such a run has, besides, a row of texts (its length, a colon, and it): the group in which it waits for an
- *   interpreter; its step (`=` and the path, or nothing); what its interpreter has to know; its deadline; what a cancel does;
- *   its parent (a row of key, generation, gather, index, or nothing); how its step ended (`=` and the text, or nothing); why
- *   it is stopped (a row, or nothing); what it waits for (a row of a gather, how many have to succeed, to fail, to end, or
- *   nothing); what it waited for last (a row of a gather, how many succeeded and failed, or nothing); and whether it has a
- *   hash `flow:<key>`.
+ * - The record of such a run has, besides, its part: the length of it, then its index in the gather of its parent, its deadline
+ *   (or infinity), whether it has a hash `flow:<key>` (1) and a tail (2), what a cancel does, the generation of its parent, and
+ *   five lengths, of what follows: the group in which it waits for an interpreter; its step; what its interpreter has to know;
+ *   key and gather of its parent, or nothing. The tail is a row of texts (its length, a colon, and it): how its step ended (`=`
+ *   and the text, or nothing); why it is stopped (a row, or nothing); what it waits for (a row of a gather, how many have to
+ *   succeed, to fail, to end, or nothing); and what it waited for last (a row of a gather, how many succeeded and failed, or
+ *   nothing). Members of a fan-out differ in the first two numbers only.
  * - That hash has its generation (`of`), the names of its gathers (`ids`, a row), per gather (`g` and its name) when it began,
  *   how many members succeeded and failed and how many places it has, and per member (when its gather began, a slash, its
  *   index) a letter and a text: Done, Failed, Cancelled, Gone. It has a time to live once the flow has ended.
@@ -22,7 +23,8 @@ import { most } from "./bounds.ts"
 export const flows = `
 function flow()
   if flowing then return flowing end
-  local BETWEEN, STEP, DEADLINE, ON_CANCEL, PARENT, EXITED, STOPPED, WAITS, LAST, OWNS = 1, 2, 4, 5, 6, 7, 8, 9, 10, 11
+  local PART = '>I4dBBdI4I4I4I4I4'
+  local END, INTERPRET, IGNORE, NAMES = 1, 2, 3, { 'end', 'interpret', 'ignore' }
   local named, parents, gathers, expected = {}, {}, {}, {}
   local soonest, whose
   local m = { named = named, elsewhere = {}, garbage = {} }
@@ -40,20 +42,59 @@ function flow()
     end
     return out
   end
-  -- Read, and not changed.
-  local read = {}
-  local function partOf(text)
-    local part = read[text]
-    if not part then
-      part = { t = row(text) }
-      part.parent = part.t[PARENT] ~= '' and row(part.t[PARENT])
-      read[text] = part
+
+  -- The part of a flow that is in a record at p, and where it ends.
+  function m.part(v, p)
+    local stop = p + 4 + unpackFrom('>I4', v, p)
+    local index, deadline, bits, onCancel, generation, lb, ls, lt, lk, lg, at = unpackFrom(PART, v, p + 4)
+    local step = at + lb
+    local state = step + ls
+    local key = state + lt
+    local gather = key + lk
+    local tail = gather + lg
+    local t = { index = index, deadline = deadline, owns = bits % 2 == 1, onCancel = onCancel, generation = generation,
+      between = sub(v, at, step - 1), step = sub(v, step, state - 1), state = sub(v, state, key - 1),
+      key = sub(v, key, gather - 1), gather = sub(v, gather, tail - 1), exit = '', stopped = '', waits = '', last = '' }
+    if bits >= 2 then
+      local texts = row(sub(v, tail, stop - 1))
+      t.exit, t.stopped, t.waits, t.last = texts[1] or '', texts[2] or '', texts[3] or '', texts[4] or ''
     end
-    return part
+    return t, stop
   end
-  local function write(r, t) r.thread = texts(unpack(t, 1, OWNS)) end
+  function m.pack(t)
+    local tail = ''
+    if t.exit ~= '' or t.stopped ~= '' or t.waits ~= '' or t.last ~= '' then
+      tail = texts(t.exit, t.stopped, t.waits, t.last)
+    end
+    local part = pack(PART, t.index, t.deadline, (t.owns and 1 or 0) + (tail == '' and 0 or 2), t.onCancel, t.generation,
+      #t.between, #t.step, #t.state, #t.key, #t.gather) .. t.between .. t.step .. t.state .. t.key .. t.gather .. tail
+    return pack('>I4', #part) .. part
+  end
+  -- The same for another member of a gather that is due when it is: what it begins with is the text, what follows is not.
+  function m.packLike(t)
+    local rest = sub(m.pack(t), 17)
+    local length = #rest + 12
+    return function(index) return pack('>I4I4d', length, index, t.deadline) .. rest end
+  end
+  -- Where a run stands, as a caller says it.
+  local function readHead()
+    local between, step, state, deadline, onCancel = arg(), arg(), arg(), arg(), arg()
+    return { between = between, step = step, state = state, deadline = tonumber(deadline) or math.huge,
+      onCancel = onCancel == 'end' and END or onCancel == 'interpret' and INTERPRET or IGNORE }
+  end
+  m.readHead = readHead
+  -- A part, as an addition says it.
+  function m.readPart()
+    local t = readHead()
+    t.key, t.generation, t.gather, t.index = arg(), tonumber(arg()), arg(), tonumber(arg())
+    t.owns, t.exit, t.stopped, t.waits, t.last = false, '', '', '', ''
+    return t
+  end
+  local function assume(t, head)
+    t.between, t.step, t.state, t.deadline, t.onCancel = head.between, head.step, head.state, head.deadline, head.onCancel
+  end
   local function step(r, key, path, state)
-    if path ~= '' then publish(r.gid, key, r.generation, 'Step', sub(path, 2), state) end
+    if path ~= '' then publish(r.gid, key, r.generation, 'Step', path, state) end
   end
 
   -- The gathers of a run, as far as they are those of this generation.
@@ -65,8 +106,10 @@ function flow()
     end
     return all
   end
-  local function gatherOf(key, r, t, id)
-    if t[OWNS] == '' then return false end
+  -- Where its members are in the hash, and what they have said in this script.
+  local function begun(g) g.prefix, g.told = str(g.epoch) .. '/', {} end
+  local function gatherOf(key, r, id)
+    if not r.part.owns then return false end
     local all = gathersOf(key, r.generation)
     if all.byId[id] == nil then
       local v = not all.isNew and redis.call('HGET', named[key], 'g' .. id)
@@ -74,14 +117,15 @@ function flow()
       if v then
         g = {}
         g.epoch, g.succeeded, g.failed, g.places = unpackFrom('>dI4I4I4', v)
+        begun(g)
       end
       all.byId[id] = g
     end
     return all.byId[id]
   end
   local function namesOf(key, all) return row(not all.isNew and redis.call('HGET', named[key], 'ids') or '') end
-  local function begin(key, r, t, id)
-    local g = gatherOf(key, r, t, id)
+  local function begin(key, r, id)
+    local g = gatherOf(key, r, id)
     if g then return g end
     local all = gathersOf(key, r.generation)
     local ids = namesOf(key, all)
@@ -94,42 +138,47 @@ function flow()
     redis.call('HSET', named[key], 'of', str(r.generation), 'ids', table.concat(ids))
     seq = seq + 1
     g = { epoch = seq, succeeded = 0, failed = 0, places = 0, changed = true }
+    begun(g)
     all.byId[id] = g
-    t[OWNS] = '1'
+    r.part.owns = true
     return g
   end
   local function writeGathers(key)
     for id, g in pairs(gathers[key] and gathers[key].byId or {}) do
       if g and g.changed then
-        redis.call('HSET', named[key], 'g' .. id, pack('>dI4I4I4', g.epoch, g.succeeded, g.failed, g.places))
-        g.changed = false
+        g.told[#g.told + 1] = 'g' .. id
+        g.told[#g.told + 1] = pack('>dI4I4I4', g.epoch, g.succeeded, g.failed, g.places)
+        many('HSET', named[key], g.told)
+        g.told, g.changed = {}, false
       end
     end
   end
+  local function waitsOf(t)
+    if t.waits == '' then return end
+    local w = row(t.waits)
+    return { id = w[1], succeeded = tonumber(w[2]), failed = tonumber(w[3]), ended = tonumber(w[4]) }
+  end
   local function isMet(w, g)
     local succeeded, failed = g and g.succeeded or 0, g and g.failed or 0
-    return succeeded >= tonumber(w[2]) or failed >= tonumber(w[3]) or succeeded + failed >= tonumber(w[4])
+    return succeeded >= w.succeeded or failed >= w.failed or succeeded + failed >= w.ended
   end
   -- What it waited for last has other numbers.
   local function recount(t, id, g)
-    if t[LAST] ~= '' and textAt(t[LAST], 1) == id then t[LAST] = texts(id, g and g.succeeded or 0, g and g.failed or 0) end
+    if t.last ~= '' and textAt(t.last, 1) == id then t.last = texts(id, g and g.succeeded or 0, g and g.failed or 0) end
   end
 
   -- A run that others report to. It is written when the script goes on to something else.
-  local function parentOf(parent)
-    local key = parent[1]
+  local function parentOf(key, generation)
     local p = parents[key]
     if p == nil then
       local r = get(key)
-      p = r and r.thread and { r = r, t = row(r.thread), counted = {} } or false
-      if p then p.generation, p.waits = str(r.generation), p.t[WAITS] ~= '' and row(p.t[WAITS]) end
+      p = r and r.part and { r = r, waits = waitsOf(r.part), counted = {} } or false
       parents[key] = p
     end
-    return p and p.generation == parent[2] and p
+    return p and p.r.generation == generation and p
   end
   local function writeParent(p)
-    for id, g in pairs(p.counted) do recount(p.t, id, g) end
-    write(p.r, p.t)
+    for id, g in pairs(p.counted) do recount(p.r.part, id, g) end
   end
   function m.sync(key)
     local p = parents[key]
@@ -144,89 +193,102 @@ function flow()
   end
 
   -- Hears how a member ended. What comes for another generation, or a second time, is too late.
-  local function report(parent, letter, text)
-    local p = parentOf(parent)
+  function m.report(t, letter, text)
+    local p = parentOf(t.key, t.generation)
     if not p then return end
-    local key, id, r, t = parent[1], parent[3], p.r, p.t
-    local g = begin(key, r, t, id)
-    if redis.call('HSETNX', named[key], str(g.epoch) .. '/' .. parent[4], letter .. text) == 0 then return end
+    local key, id, r = t.key, t.gather, p.r
+    local g = begin(key, r, id)
+    local place = g.prefix .. t.index
+    if t.index >= g.places then
+      g.places = t.index + 1
+    elseif g.told[place] or redis.call('HEXISTS', named[key], place) == 1 then
+      return
+    end
+    g.told[#g.told + 1] = place
+    g.told[#g.told + 1] = letter .. text
+    g.told[place] = true
     if letter == 'D' then g.succeeded = g.succeeded + 1 else g.failed = g.failed + 1 end
-    g.places = math.max(g.places, tonumber(parent[4]) + 1)
     g.changed, p.changed, p.counted[id] = true, true, g
     local w = p.waits
-    if not w or w[1] ~= id or not isMet(w, g) then return end
+    if not w or w.id ~= id or not isMet(w, g) then return end
     take(r, key)
-    t[WAITS] = ''
+    r.part.waits = ''
     writeParent(p)
     parents[key] = nil
     ready(r, key, false)
   end
 
   -- Whether a member is to be added: its gather does not know how it ended. One that is tried again is forgotten.
-  function m.mayJoin(parent, again)
-    local p = parentOf(parent)
+  function m.mayJoin(t, again)
+    local p = parentOf(t.key, t.generation)
     if not p then return false end
-    local key, id = parent[1], parent[3]
-    local g = gatherOf(key, p.r, p.t, id)
+    local g = gatherOf(t.key, p.r, t.gather)
     -- nobody there has ended yet
-    if not g or tonumber(parent[4]) >= g.places then return true end
-    local field = str(g.epoch) .. '/' .. parent[4]
-    local known = redis.call('HGET', named[key], field)
+    if not g or t.index >= g.places then return true end
+    writeGathers(t.key)
+    local place = g.prefix .. t.index
+    local known = redis.call('HGET', named[t.key], place)
     if not known or not again or sub(known, 1, 1) == 'D' then return not known end
-    redis.call('HDEL', named[key], field)
+    redis.call('HDEL', named[t.key], place)
     g.failed = g.failed - 1
-    g.changed, p.changed, p.counted[id] = true, true, g
+    g.changed, p.changed, p.counted[t.gather] = true, true, g
     return true
+  end
+
+  -- Whether a part, or a member from this one on, has nothing to be looked up, and no more to be written than its record.
+  function m.isPlain(t)
+    if t.deadline ~= math.huge then return false end
+    local p = t.key ~= '' and parentOf(t.key, t.generation)
+    local g = p and gatherOf(t.key, p.r, t.gather)
+    return t.key == '' or p and (not g or t.index >= g.places)
   end
 
   -- When the patience of a run ends, or never.
   function m.expect(key, r, at)
-    expected[key] = at or false
-    if at and (not soonest or at < soonest) then soonest, whose = at, r end
+    expected[key] = at
+    if at ~= math.huge and (not soonest or at < soonest) then soonest, whose = at, r end
   end
 
   -- Puts it where interpreters look. It passes no gate.
-  local function enter(r, t) r.gid, r.gates, r.priority = t[BETWEEN], nil, 0 end
-  local function interpret(r, key, t, why)
+  local function enter(r) r.gid, r.gates, r.priority = r.part.between, nil, 0 end
+  local function interpret(r, key, why)
+    local t = r.part
     take(r, key)
-    t[WAITS] = ''
+    t.waits = ''
     -- a limit that passes before its interpreter has come undoes no cancel
-    if t[STOPPED] == '' or textAt(t[STOPPED], 1) ~= 'Cancelled' then t[STOPPED] = texts(why) end
+    if t.stopped == '' or textAt(t.stopped, 1) ~= 'Cancelled' then t.stopped = texts(why) end
     r.flags = r.flags - r.flags % 2
     r.token, r.worker = 0, ''
     if hasNote(r) then local old = note(key); setNote(r, key, old[1], '', old[3]) end
-    enter(r, t)
-    write(r, t)
+    enter(r)
     ready(r, key, false)
   end
   -- What a cancel of it does: what it has done may have to be undone, or what its step has done that nobody has interpreted.
-  local function onCancel(t) return t[ON_CANCEL] == 'end' and t[EXITED] ~= '' and 'interpret' or t[ON_CANCEL] end
-  function m.onCancel(r) return onCancel(row(r.thread)) end
+  local function onCancel(t) return t.onCancel == END and t.exit ~= '' and INTERPRET or t.onCancel end
+  function m.onCancel(r) return NAMES[onCancel(r.part)] end
   -- Ends a run that somebody cancelled, or leaves that to its interpreter.
-  local function abort(r, key, done, t)
-    if onCancel(t) == 'interpret' then return interpret(r, key, t, 'Cancelled') end
+  local function abort(r, key, done)
+    if onCancel(r.part) == INTERPRET then return interpret(r, key, 'Cancelled') end
     settle(r, key, done, CANCELLED, NONE, '')
   end
   function m.abort(r, key, done, isLast)
-    local t = row(r.thread)
     -- what an interpreter says is the last word: it has undone what it could
-    if isLast and r.gid == t[BETWEEN] then return settle(r, key, done, CANCELLED, NONE, '') end
-    abort(r, key, done, t)
+    if isLast and r.gid == r.part.between then return settle(r, key, done, CANCELLED, NONE, '') end
+    abort(r, key, done)
   end
 
   -- A lease is over: whether that is more than a claim that was lost.
   function m.abandoned(r, key)
-    local t = row(r.thread)
+    local t = r.part
     local why
     if cancelling(r) then
-      if onCancel(t) ~= 'interpret' then return false end
+      if onCancel(t) ~= INTERPRET then return false end
       why = 'Cancelled'
     else
-      local at = tonumber(t[DEADLINE])
-      if not at or at > now then return false end
+      if t.deadline > now then return false end
       why = 'Expired'
     end
-    if groups[t[BETWEEN]] then interpret(r, key, t, why) else m.elsewhere[t[BETWEEN]] = true end
+    if groups[t.between] then interpret(r, key, why) else m.elsewhere[t.between] = true end
     return true
   end
 
@@ -237,60 +299,54 @@ function flow()
     local gone = {}
     for _, key in ipairs(due) do
       local r = cache[key] and decode(cache[key])
-      local t = r and r.thread and row(r.thread)
-      local at = t and tonumber(t[DEADLINE])
-      local isLate = at and at <= now and r.state ~= RUNNING
-      if isLate and not (groups[t[BETWEEN]] and groups[r.gid]) then
-        m.elsewhere[t[BETWEEN]] = true
+      local t = r and r.part
+      local isLate = t and t.deadline <= now and r.state ~= RUNNING
+      if isLate and not (groups[t.between] and groups[r.gid]) then
+        m.elsewhere[t.between] = true
         m.elsewhere[r.gid] = true
       else
         gone[#gone + 1] = key
-        if isLate then interpret(r, key, t, 'Expired') end
+        if isLate then interpret(r, key, 'Expired') end
       end
     end
     if #gone > 0 then redis.call('ZREM', DEADLINES, unpack(gone)) end
     m.more = #gone == ${most}
   end
 
-  -- A ready step is to be claimed: its record, and whether it is not to begin.
+  -- A ready step is to be claimed: its record, and whether it is not to begin. Its part is at p.
   function m.claim(v, p, strike)
-    local stopped = textAt(m.textIn(v, p), STOPPED)
-    if not strike and (stopped == '' or textAt(stopped, 1) ~= 'Struck') then return v, stopped ~= '' end
+    local _, _, _, bits = unpackFrom('>I4I4dB', v, p)
+    if not strike and bits < 2 then return v, false end
     local r = decode(v)
-    local t = row(r.thread)
-    t[STOPPED] = strike and texts('Struck', strike.reason, strike.author or '') or ''
-    write(r, t)
+    local t = r.part
+    if not strike and (t.stopped == '' or textAt(t.stopped, 1) ~= 'Struck') then return v, t.stopped ~= '' end
+    t.stopped = strike and texts('Struck', strike.reason, strike.author or '') or ''
     return encode(r), strike ~= nil
-  end
-  function m.stepOf(r) return sub(textAt(r.thread, STEP), 2) end
-  -- The part of a record, after its group.
-  function m.textIn(v, p)
-    local _, flags = unpackFrom('>BB', v)
-    if flags % 8 >= 4 then _, p = gatesAt(v, p) end
-    return (gatesAt(v, p))
   end
 
   -- Forgets gathers: those in a chain, or all.
-  local function forget(r, key, t, chain)
+  local function forget(r, key, chain)
+    local t = r.part
     local function isIn(id) return chain == '' or sub(id, 1, #chain + 1) == chain .. '/' end
-    local last = t[LAST] ~= '' and textAt(t[LAST], 1)
+    local last = t.last ~= '' and textAt(t.last, 1)
     if last and isIn(last) then recount(t, last) end
-    if t[OWNS] == '' then return end
+    if not t.owns then return end
     local all = gathersOf(key, r.generation)
     local kept, dels, rest = {}, {}, {}
     local gone = 0
+    writeGathers(key)
     for _, id in ipairs(namesOf(key, all)) do
       if not isIn(id) then
         kept[#kept + 1] = #id .. ':' .. id
       else
-        local g = gatherOf(key, r, t, id)
+        local g = gatherOf(key, r, id)
         gone = gone + 1
         dels[#dels + 1] = 'g' .. id
         -- the rest is removed by whoever called, some at a time
         if #dels + g.places > ${most} then
           rest[#rest + 1] = texts(key, g.epoch, g.places)
         else
-          for i = 0, g.places - 1 do dels[#dels + 1] = str(g.epoch) .. '/' .. i end
+          for i = 0, g.places - 1 do dels[#dels + 1] = g.prefix .. i end
         end
         all.byId[id] = nil
       end
@@ -298,7 +354,7 @@ function flow()
     if gone == 0 then return end
     if #kept == 0 then
       redis.call('UNLINK', named[key])
-      gathers[key], t[OWNS] = nil, ''
+      gathers[key], t.owns = nil, false
       return
     end
     for _, one in ipairs(rest) do m.garbage[#m.garbage + 1] = one end
@@ -308,60 +364,53 @@ function flow()
 
   -- The same run goes on with another step, or waits.
   function m.goOn(r, key, done, c)
-    local t = row(r.thread)
-    local head = c.thread and row(c.thread)
-    if cancelling(r) and (head or t)[ON_CANCEL] ~= 'ignore' then
+    local t, head = r.part, c.head
+    if cancelling(r) and (head or t).onCancel ~= IGNORE then
       if head then
-        for i = 1, ON_CANCEL do t[i] = head[i] end
-        m.expect(key, r, tonumber(t[DEADLINE]))
+        assume(t, head)
+        m.expect(key, r, t.deadline)
       else
-        t[EXITED] = c.exit
+        t.exit = c.exit
       end
-      write(r, t)
-      return abort(r, key, done, t)
+      return abort(r, key, done)
     end
     take(r, key)
     r.flags = r.flags - r.flags % 2
     r.token, r.worker, r.attempt, r.lost = 0, '', 0, 0
     if hasNote(r) then setNote(r, key, '', '', note(key)[3]) end
     if not head then
-      t[EXITED] = c.exit
-      if c.expired then t[STOPPED] = texts('Expired') end
-      enter(r, t)
-      write(r, t)
+      t.exit = c.exit
+      if c.expired then t.stopped = texts('Expired') end
+      enter(r)
       return ready(r, key, false)
     end
-    local moves = t[STEP] ~= head[STEP]
-    if moves then step(r, key, t[STEP], 'Ended') end
-    for i = 1, ON_CANCEL do t[i] = head[i] end
-    t[EXITED], t[STOPPED] = '', ''
-    if c.forget ~= '' then forget(r, key, t, sub(c.forget, 2)) end
-    m.expect(key, r, tonumber(t[DEADLINE]))
+    local moves = t.step ~= head.step
+    if moves then step(r, key, t.step, 'Ended') end
+    local had = t.deadline
+    assume(t, head)
+    t.exit, t.stopped = '', ''
+    if c.forget ~= '' then forget(r, key, sub(c.forget, 2)) end
+    if had ~= math.huge or t.deadline ~= math.huge then m.expect(key, r, t.deadline) end
     if c.members then
-      parents[key] = { r = r, t = t, generation = str(r.generation), counted = {} }
+      parents[key] = { r = r, waits = waitsOf(t), counted = {} }
       c.members.add()
       parents[key] = nil
     end
     if c.to == 'Step' then
       r.gid, r.priority, r.payload, r.gates = c.gid, c.priority, c.payload, c.gates
-      write(r, t)
       return place(r, key, c.due, true)
     end
-    enter(r, t)
-    if moves then step(r, key, t[STEP], 'Started') end
-    if c.to == 'Between' then
-      write(r, t)
-      return place(r, key, c.due, false)
-    end
-    local w = row(c.gather)
-    local g = gatherOf(key, r, t, w[1])
-    t[LAST] = texts(w[1], g and g.succeeded or 0, g and g.failed or 0)
+    enter(r)
+    if moves then step(r, key, t.step, 'Started') end
+    if c.to == 'Between' then return place(r, key, c.due, false) end
+    t.waits = c.gather
+    local w = waitsOf(t)
+    local g = gatherOf(key, r, w.id)
+    t.last = texts(w.id, g and g.succeeded or 0, g and g.failed or 0)
     if isMet(w, g) then
-      write(r, t)
+      t.waits = ''
       return ready(r, key, false)
     end
-    t[WAITS] = c.gather
-    write(r, t)
     r.state = GATHERING
     groups[r.gid].w = groups[r.gid].w + 1
     put(key, r)
@@ -369,59 +418,45 @@ function flow()
 
   -- What an outcome keeps of the part of a flow that a run was.
   function m.kept(r)
-    local t = row(r.thread)
-    local text = texts(t[1], t[2], t[3], t[4], t[5], r.keepS, r.keepF)
+    local t = r.part
+    local text = texts(t.between, t.step, t.state, t.deadline == math.huge and '' or string.format('%.17g', t.deadline),
+      NAMES[t.onCancel], r.keepS, r.keepF)
     return #text .. ':' .. text
   end
   -- A run of a flow ends.
-  function m.ending(r, key)
-    local part = partOf(r.thread)
-    step(r, key, part.t[STEP], 'Ended')
-    return part
-  end
+  function m.ending(r, key) step(r, key, r.part.step, 'Ended') end
   local function disown(key, t)
-    if t[OWNS] == '1' then redis.call('UNLINK', named[key]) end
+    if t.owns then redis.call('UNLINK', named[key]) end
     gathers[key] = nil
   end
-  function m.ended(r, key, part, keep, letter, text)
-    local t = part.t
-    if t[DEADLINE] ~= '' then m.expect(key, r) end
-    if keep > 0 and t[OWNS] == '1' then
+  function m.ended(r, key, keep, letter, text)
+    local t = r.part
+    if t.deadline ~= math.huge then m.expect(key, r, math.huge) end
+    if keep > 0 and t.owns then
       writeGathers(key)
       redis.call('PEXPIRE', named[key], keep)
     else
       disown(key, t)
     end
-    if part.parent then report(part.parent, letter, text) end
+    if t.key ~= '' then m.report(t, letter, text) end
   end
   -- It is replaced, or cleared.
   function m.left(r, key)
-    local t = row(r.thread)
-    if t[DEADLINE] ~= '' then m.expect(key, r) end
+    local t = r.part
+    if t.deadline ~= math.huge then m.expect(key, r, math.huge) end
     disown(key, t)
     parents[key] = nil
-    return t
   end
   function m.cleared(r, key)
-    local t = m.left(r, key)
-    local parent = t[PARENT] ~= '' and row(t[PARENT])
-    if parent and named[parent[1]] then report(parent, 'G', '') end
+    m.left(r, key)
+    if named[r.part.key] then m.report(r.part, 'G', '') end
   end
 
-  -- The part of a flow that is added, and the gather that it reports to.
-  function m.added(text)
-    local parent = textAt(text, PARENT)
-    return parent ~= '' and row(parent)
-  end
-  -- Whether a pending run is a member of that generation of its parent.
-  function m.isOf(r, parent)
-    local own = r.thread and textAt(r.thread, PARENT)
-    return own and own ~= '' and textAt(own, 2) == parent[2]
-  end
-  function m.begins(r, key, text, outcome)
-    r.thread = text
-    if not outcome and textAt(text, DEADLINE) == '' then return end
-    local t = row(text)
+  -- Whether a pending run is a member of the same generation of a parent.
+  function m.isOf(r, t) return r.part and r.part.key ~= '' and r.part.generation == t.generation end
+  -- A run begins, with its deadline after it is due.
+  function m.begins(r, key, t, outcome)
+    r.part = t
     if outcome then
       local _, tag, _, generation, _, _, _, gl, length = unpackFrom(DONE, outcome)
       if tag >= 16 then
@@ -430,23 +465,21 @@ function flow()
         if redis.call('HGET', named[key], 'of') == str(generation) then
           redis.call('HSET', named[key], 'of', str(r.generation))
           redis.call('PERSIST', named[key])
-          t[OWNS] = '1'
+          t.owns = true
         end
       end
     end
-    if t[DEADLINE] ~= '' then
-      local at = r.due + tonumber(t[DEADLINE])
-      t[DEADLINE] = string.format('%.17g', at)
-      m.expect(key, r, at)
+    if t.deadline ~= math.huge then
+      t.deadline = r.due + t.deadline
+      m.expect(key, r, t.deadline)
     end
-    write(r, t)
   end
 
-  -- Whom a run reports to: its key, its state and its group. The record may be long, and the same for many.
+  -- Whom a run reports to: its state and its group. The record may be long, and the same for many.
   local heads = {}
-  local function headOf(parent)
-    if not parent then return end
-    local key = parent[1]
+  local function headOf(t)
+    local key = t.key
+    if key == '' then return end
     local head = heads[key]
     if head == nil then
       load({ key })
@@ -454,35 +487,33 @@ function flow()
       head = false
       if v then
         local state, flags, _, _, _, _, _, _, _, _, generation, _, _, _, gl, p = unpackFrom(HEAD, v)
-        head = flags >= 8 and { key = key, state = state, generation = str(generation), gid = sub(v, p, p + gl - 1) }
+        head = flags >= 8 and { state = state, generation = generation, gid = sub(v, p, p + gl - 1) }
       end
       heads[key] = head
     end
-    return head and head.generation == parent[2] and head
+    return head and head.generation == t.generation and head
   end
   -- Names what a change of a run needs besides.
-  function m.wants(text, key, want)
-    local part = partOf(text)
-    want(groups, part.t[BETWEEN])
-    if part.t[OWNS] == '1' then want(named, key) end
-    local head = headOf(part.parent)
+  function m.wants(t, key, want)
+    want(groups, t.between)
+    if t.owns then want(named, key) end
+    local head = headOf(t)
     if not head then return end
-    want(named, head.key)
+    want(named, t.key)
     if head.state == GATHERING then want(groups, head.gid) end
   end
   function m.wantsCleared(r, key, want)
-    if m.owns(r) then want(named, key) end
-    local head = headOf(partOf(r.thread).parent)
-    if head and head.state == RUNNING then want(named, head.key) end
+    if r.part.owns then want(named, key) end
+    local head = headOf(r.part)
+    if head and head.state == RUNNING then want(named, r.part.key) end
   end
-  function m.owns(r) return r.thread and textAt(r.thread, OWNS) == '1' end
 
   function m.flush()
     m.syncAll()
     for key in pairs(gathers) do writeGathers(key) end
     local sets, dels = {}, {}
     for key, at in pairs(expected) do
-      if at then
+      if at ~= math.huge then
         sets[#sets + 1] = at
         sets[#sets + 1] = key
       else

@@ -12,7 +12,7 @@
  *
  * A record is what its claim says of it (state, flags, attempt, lost claims, token, token of the latest settlement, start,
  * length of the worker's name), what its generation says (arrival, due, generation, priority, retentions, length of the
- * group's id), then group, gates if it has any (a length, a colon, and they), the part of a flow if it is one (the same),
+ * group's id), then group, gates if it has any (a length, a colon, and they), its part of a flow if it has one (`flows.ts`),
  * payload and worker. `layout.ts` reads it. The flags are: 1, somebody cancelled it; 2, it has a note; 4, it has gates; 8, it
  * is a part of a flow.
  */
@@ -82,8 +82,9 @@ end
 local function wanting()
   local more, asked = { 'more' }, {}
   return more, function(known, name)
+    if known[name] then return end
     local text = (known == groups and 'g' or 'f') .. name
-    if known[name] or asked[text] then return end
+    if asked[text] then return end
     asked[text] = true
     more[#more + 1] = text
   end
@@ -102,6 +103,7 @@ local function gatesAt(v, p)
   return sub(v, colon + 1, stop), stop + 1
 end
 
+local ready, many, settle, flow, flowing
 local function decode(v)
   local r = {}
   local wl, gl, p
@@ -110,7 +112,7 @@ local function decode(v)
   r.gid = sub(v, p, p + gl - 1)
   p = p + gl
   if r.flags % 8 >= 4 then r.gates, p = gatesAt(v, p) end
-  if r.flags >= 8 then r.thread, p = gatesAt(v, p) end
+  if r.flags >= 8 then r.part, p = flow().part(v, p) end
   r.payload = sub(v, p, -wl - 1)
   r.worker = sub(v, #v - wl + 1)
   return r
@@ -118,7 +120,7 @@ end
 local function encode(r)
   local gates, part, flags = '', '', r.flags % 4
   if r.gates then gates, flags = #r.gates .. ':' .. r.gates, flags + 4 end
-  if r.thread then part, flags = #r.thread .. ':' .. r.thread, flags + 8 end
+  if r.part then part, flags = flow().pack(r.part), flags + 8 end
   return pack(HEAD, r.state, flags, r.attempt, r.lost, r.token, r.settled, r.started, #r.worker, r.arrival, r.due,
     r.generation, r.priority, r.keepS, r.keepF, #r.gid) .. r.gid .. gates .. part .. r.payload .. r.worker
 end
@@ -138,8 +140,10 @@ local function sound(v)
   if flags < 4 then return true end
   local p = 87 + unpackFrom('>H', v, 85)
   if flags % 8 >= 4 then p = past(v, p) end
-  if flags >= 8 then p = past(v, p) end
-  return p <= #v + 1
+  if flags < 8 then return p <= #v + 1 end
+  if p + 3 > #v then return false end
+  local length = unpackFrom('>I4', v, p)
+  return length >= 42 and p + 3 + length <= #v
 end
 
 -- A retention that the server takes, whatever a record says.
@@ -194,7 +198,7 @@ local function setNote(r, key, failures, progress, trace)
   notes[key] = { failures, progress, trace, changed = true }
   noted = true
   local has = failures ~= '' or progress ~= '' or trace ~= ''
-  r.flags = r.flags % 2 + (has and 2 or 0) + (r.gates and 4 or 0) + (r.thread and 8 or 0)
+  r.flags = r.flags % 2 + (has and 2 or 0) + (r.gates and 4 or 0) + (r.part and 8 or 0)
 end
 local function dropNote(key) notes[key] = { '', '', '', changed = true }; noted = true end
 local function hasNote(r) return r.flags % 4 >= 2 end
@@ -203,7 +207,6 @@ local function cancelling(r) return r.flags % 2 == 1 end
 -- The index entry of a run: what orders it among equals, then its key.
 local function entry(n, key) return pack('>d', n) .. key end
 
-local ready, many, settle, flow, flowing
 ${gates}
 -- Takes a run out of the index of its state. In the list of ready runs its entry stays, and is skipped by its arrival.
 local function take(r, key)
@@ -337,7 +340,7 @@ end
 -- The outcome of a run in one piece: numbers and lengths, then what they measure. It begins with the state. One that was
 -- struck has who struck it where one that failed has its payload. Before that, one of a flow has what its part was.
 local function outcomeOf(r, state, tag, text, payload)
-  if r.thread then tag, payload = tag + 16, flow().kept(r) .. payload end
+  if r.part then tag, payload = tag + 16, flow().kept(r) .. payload end
   return pack(DONE, state, tag, r.settled, r.generation, now, r.attempt, r.due, #r.gid, #text) .. r.gid .. text .. payload
 end
 
@@ -345,7 +348,8 @@ local tags = { [EXIT] = 'Exit', [STRUCK] = 'Struck', [NONE] = 'Cancelled', [LIMI
 
 -- Settles a run: its record goes, its outcome stays for its retention.
 function settle(r, key, done, state, tag, text, author)
-  local part = r.thread and flow().ending(r, key)
+  local part = r.part
+  if part then flow().ending(r, key) end
   take(r, key)
   remove(key)
   if hasNote(r) then dropNote(key) end
@@ -361,10 +365,10 @@ function settle(r, key, done, state, tag, text, author)
     redis.call('DEL', done)
   end
   -- nobody has a handle of a member of a gather: it has told its flow
-  if watched or not (part and part.parent) then
+  if watched or not part or part.key == '' then
     finished(r.gid, key, r.generation, tags[tag], text, author or '')
   end
-  if part then flowing.ended(r, key, part, keep, tag ~= EXIT and 'C' or state == COMPLETED and 'D' or 'F', text) end
+  if part then flowing.ended(r, key, keep, tag ~= EXIT and 'C' or state == COMPLETED and 'D' or 'F', text) end
 end
 
 ${flows}`

@@ -17,9 +17,9 @@ local r = get(key)
 if not r then return 0 end
 local more, want = wanting()
 want(groups, r.gid)
-if r.thread then flow().wants(r.thread, key, want) end
+if r.part then flow().wants(r.part, key, want) end
 if #more > 1 then return more end
-local onCancel = r.thread and flowing.onCancel(r)
+local onCancel = r.part and flowing.onCancel(r)
 if onCancel == 'ignore' then return 1 end
 if r.state == RUNNING then
   if not cancelling(r) then
@@ -128,7 +128,7 @@ load(keys)
 local more, want = wanting()
 for _, key in ipairs(keys) do
   local r = cache[key] and decode(cache[key])
-  if r and r.thread and r.gid == g.id and r.state ~= RUNNING then flow().wantsCleared(r, key, want) end
+  if r and r.part and r.gid == g.id and r.state ~= RUNNING then flow().wantsCleared(r, key, want) end
 end
 if #more > 1 then return more end
 for _, key in ipairs(keys) do
@@ -142,7 +142,7 @@ for _, key in ipairs(keys) do
     remove(key)
     removed[#removed + 1] = key
     removed[#removed + 1] = str(r.generation)
-    if r.thread then flowing.cleared(r, key) end
+    if r.part then flowing.cleared(r, key) end
     finished(r.gid, key, r.generation, 'Gone', '')
   end
 end

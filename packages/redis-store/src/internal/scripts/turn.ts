@@ -129,7 +129,7 @@ local function readChange()
   elseif tag == 'HandOver' then
     c.exit, c.expired = arg(), arg() == '1'
   elseif tag == 'Continue' then
-    c.thread, c.forget, c.to = arg(), arg(), arg()
+    c.head, c.forget, c.to = flow().readHead(), arg(), arg()
     if c.to == 'Gather' then
       c.gather = arg()
     else
@@ -142,15 +142,7 @@ local function readChange()
     if arg() == '1' then
       local members = readAdditions()
       c.members = members
-      function members.add()
-        local adding, i = adder(), 0
-        for _, row in ipairs(members.rows) do
-          for _ = 1, row.n do
-            i = i + 1
-            adding.one(row, members.keys[i], ARGV[members.at + i * 2])
-          end
-        end
-      end
+      function members.add() adder().all(members) end
     end
   end
   return c
@@ -158,6 +150,7 @@ end
 
 -- what belongs to a flow may concern more than was named
 local changes
+local parts = {}
 if wary then
   changes = {}
   local more, want = wanting()
@@ -174,7 +167,13 @@ if wary then
     if v then state, flags, _, _, current, _, _, _, _, _, _, _, _, _, gl, p = unpackFrom(HEAD, v) end
     if state == RUNNING and current == held then
       want(groups, sub(v, p, p + gl - 1))
-      if flags >= 8 then flow().wants(flow().textIn(v, p + gl), keys[i], want) end
+      if flags >= 8 then
+        p = p + gl
+        if flags % 8 >= 4 then _, p = gatesAt(v, p) end
+        parts[i] = flow().part(v, p)
+        parts[i].record = v
+        flowing.wants(parts[i], keys[i], want)
+      end
       local members = changes[i] and changes[i].members
       if members then
         load(members.keys)
@@ -185,7 +184,13 @@ if wary then
   if #more > 1 then return more end
 end
 
+-- Whether a part of a flow has nobody but its parent to tell, and nothing besides its record.
+local function isLeaf(part, record)
+  return part and part.record == record and part.key ~= '' and not part.owns and part.deadline == math.huge
+end
+
 -- what has completed, and nothing else: most of what there is
+local forgotten = {}
 for i = 1, plain do
   local key, done, held, exit = keys[i], KEYS[extra + i], tonumber(ARGV[plainAt + i * 2 - 1]), ARGV[plainAt + i * 2]
   if flowing then flowing.sync(key) end
@@ -197,7 +202,7 @@ for i = 1, plain do
   end
   if state ~= RUNNING or current ~= held then
     answers[i] = refusal(v, done, held)
-  elseif flags >= 8 then
+  elseif flags >= 8 and not (keepS == 0 and not watched and isLeaf(parts[i], v)) then
     answers[i] = 'A'
     local r = decode(v)
     r.settled = held
@@ -209,18 +214,19 @@ for i = 1, plain do
     g.x = g.x - 1
     push(g, 'unleases', key)
     if flags % 4 >= 2 then dropNote(key) end
-    if flags >= 4 then gate().left(gatesAt(v, p + gl), RUNNING, gid, arrival, key) end
+    if flags % 8 >= 4 then gate().left(gatesAt(v, p + gl), RUNNING, gid, arrival, key) end
     if keepS > 0 then
       keepS = lasting(keepS)
       redis.call('SET', done, pack(DONE, COMPLETED, EXIT, held, generation, now, attempt, due, gl, #exit) .. gid .. exit, 'PX', keepS)
     else
-      redis.call('DEL', done)
+      forgotten[#forgotten + 1] = done
     end
     cache[key] = false
     dirty[key] = true
-    finished(gid, key, generation, 'Exit', exit)
+    if flags >= 8 then flowing.report(parts[i], 'D', exit) else finished(gid, key, generation, 'Exit', exit) end
   end
 end
+for from = 1, #forgotten, 4000 do redis.call('DEL', unpack(forgotten, from, math.min(from + 3999, #forgotten))) end
 
 for i = plain + 1, n do
   local key, done = keys[i], KEYS[extra + i]
@@ -249,7 +255,7 @@ for i = plain + 1, n do
       settle(r, key, done, SKIPPED, LIMITED, c.reason)
     elseif change == 'Cancelled' or cancelling(r) then
       -- also one that was abandoned
-      if r.thread then flow().abort(r, key, done, change == 'Cancelled') else settle(r, key, done, CANCELLED, NONE, '') end
+      if r.part then flow().abort(r, key, done, change == 'Cancelled') else settle(r, key, done, CANCELLED, NONE, '') end
     else
       again(r, key, change, c.after, c.exit, c.failures)
     end
@@ -319,7 +325,7 @@ for i = 1, #order do
     if #members > 0 then load(members) end
     for _, key in ipairs(members) do
       local r = cache[key] and decode(cache[key])
-      if r and r.thread and r.state == RUNNING and r.gid == g.id and flow().abandoned(r, key) then
+      if r and r.part and r.state == RUNNING and r.gid == g.id and flow().abandoned(r, key) then
         -- its interpreter gets it
       elseif r and r.state == RUNNING and r.gid == g.id then
         -- one that somebody cancelled is claimed once more, to be settled: its outcome needs a key that was not named here
@@ -425,7 +431,9 @@ local function claim(best)
   local isStopped
   if flags >= 8 and not isBetween then
     -- in a flow it is a failure of the step
-    v, isStopped = flow().claim(v, 87 + #g.id, strike)
+    local p = 87 + #g.id
+    if flags % 8 >= 4 then p = select(2, gatesAt(v, p)) end
+    v, isStopped = flow().claim(v, p, strike)
     strike = nil
   end
   local isOnly = strike or isStopped or flags % 2 == 1
@@ -459,7 +467,7 @@ local function claim(best)
     if watched and not isBetween then
       local r = decode(v)
       publish(g.id, key, r.generation, 'Started', r.attempt + 1, worker)
-      local step = r.thread and r.attempt == 0 and flow().stepOf(r) or ''
+      local step = r.part and r.attempt == 0 and r.part.step or ''
       if step ~= '' then publish(g.id, key, r.generation, 'Step', step, 'Started') end
     end
   end

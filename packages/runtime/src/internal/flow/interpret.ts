@@ -16,6 +16,7 @@ import { type Docket, type DocketError, TaskFailure } from "@effect-docket/dsl"
 import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type { Change, Claim, ClaimedThread, Destination } from "../../DocketStore.ts"
 import { type Fan, type Rule, ruleOf, verdictOf } from "./gather.ts"
@@ -35,7 +36,7 @@ import {
 import type { FlowProgram } from "./program.ts"
 
 const { chainOf, trail: trailFrom } = Interpreter.graph
-const { again, blameOf, go, read, resume, thread: threadOf } = Interpreter.threads
+const { again, blameOf, go, isAtLast, read, resume, thread: threadOf, tryRead } = Interpreter.threads
 const { encodeFailure, failureOf, openIn, readBlame, readMembers, valueAt, valueOf, writeEnd } = Interpreter.values
 
 type At = Interpreter.threads.At
@@ -77,8 +78,10 @@ export const interpret = (
   thread: ClaimedThread,
   happened: Happened,
   now: number
-): Answer =>
-  Effect.suspend(() => {
+): Answer => {
+  const last = lastOf(flow, thread, happened)
+  if (last !== undefined) return last
+  return Effect.suspend(() => {
     const state = read(thread)
     const world: Interpreter.threads.World = {
       graph: flow.graph,
@@ -88,6 +91,22 @@ export const interpret = (
     }
     return hear({ flow, claim, thread, state, world, now }, happened)
   })
+}
+
+/** What is written when the only task of a member has succeeded, which is the end of most members: nothing is to be decided. */
+const lastOf = (
+  { graph }: FlowProgram,
+  thread: ClaimedThread,
+  happened: Happened
+): Exit.Exit<Written> | undefined => {
+  if (thread.parent === undefined || happened._tag !== "Ended" || happened.signal !== "Value") return undefined
+  const state = tryRead(thread)
+  return state?.at.t === "step" && isAtLast(graph, state)
+    ? Exit.succeed({
+      change: { _tag: "Completed", exit: writeEnd({ from: { p: state.at.p, e: happened.exit }, undo: [] }) }
+    })
+    : undefined
+}
 
 const hear = (run: Run, happened: Happened): Answer => {
   const { at } = run.state
@@ -285,11 +304,7 @@ const undo = (run: Run, trail: Trail, index: number, why: Ending): Answer => {
       return yield* undo(run, trail, index - 1, why)
     }
     const id = `undo~${index}`
-    const member = yield* memberOf(
-      run,
-      { gather: id, index: 0, name: p, chain: chainOf(p, undefined), after: 0 },
-      signal.value
-    )
+    const member = yield* memberOf(run, id, chainOf(p, undefined))(0, p, signal.value, 0)
     const gather = { id, succeeded: 1, failed: 1, ended: 1 }
     return goOn(run, { t: "undo", i: index, why }, trail, { _tag: "Gather", gather }, { members: [member] })
   })
@@ -414,12 +429,12 @@ const gather = (run: Run, at: AtFan, happened: Happened): Answer => {
     const signal = value._tag === "Value"
       ? { ...value, from: { p: at.p, g: { ...over, ...open && { open } } } }
       : value
-    if (!cancels) return yield* proceed(run, { after: at.p, signal }, yield* collect(run, at))
+    if (!cancels) return yield* proceed(run, { after: at.p, signal }, yield* collect(run, at, members))
     // what was decided is written before members are cancelled: whoever takes this up meanwhile finds it so
     const next: At = signal._tag === "Failure"
       ? { t: "drain", fan: at, cancels: true, raise: at.p, why: { t: "failed", blame: yield* blameOf(signal) } }
       : { t: "go", from: signal.from!, rest: at } // as above
-    const passed = next.t === "go" ? yield* collect(run, at) : trail
+    const passed = next.t === "go" ? yield* collect(run, at, members) : trail
     return goOn(run, next, passed, { _tag: "Between", due: { after: 0 } })
   })
 }

@@ -11,7 +11,7 @@ import { type Fan, memberDelay } from "./gather.ts"
 import type { FlowProgram } from "./program.ts"
 
 const { chainOf, trail: trailFrom } = Interpreter.graph
-const { addition, first } = Interpreter.threads
+const { members } = Interpreter.threads
 const { memberKey, readEnd, readMembers } = Interpreter.values
 
 // Members that one write adds, or one step cancels.
@@ -30,6 +30,8 @@ export interface Run {
   readonly now: number
 }
 
+type Members = Effect.Success<ReturnType<typeof readMembers>>
+
 /** Where a run waits for members. */
 export type AtFan = Extract<Interpreter.threads.At, { readonly t: "fan" }>
 
@@ -47,33 +49,14 @@ export const membersOf = (
   return items.map((item: unknown, index) => [index, item] as const)
 }
 
-/** One member. */
-export const memberOf = (
-  run: Run,
-  { after, chain, gather, index, name }: {
-    readonly gather: string
-    readonly index: number
-    readonly name: string | number
-    readonly chain: string
-    readonly after: number
-  },
-  value: unknown
-): Effect.Effect<Docket.EncodedAddition> => {
+/** Makes the members of a gather that begin with a chain; they are due so many milliseconds after they are added. */
+export const memberOf = (run: Run, gather: string, chain: string) => {
   const { claim: { generation, key, trace }, flow, state, world } = run
-  const own = memberKey(key, gather, name)
-  return Effect.flatMap(first({ ...world, key: own }, chain, value), (way) =>
-    addition(world, way, {
-      root: chain,
-      flowKey: state.flowKey ?? key,
-      parent: { key, generation, gather, index }
-    }, {
-      key: own,
-      due: { after },
-      onExisting: "keep",
-      // its gather knows how it ended; that it failed is for people to see
-      retention: { success: 0, failure: flow.kept },
-      trace
-    }))
+  const begin = members(world, chain, state.flowKey ?? key)
+  // its gather knows how it ended; that it failed is for people to see
+  const common = { onExisting: "keep", retention: { success: 0, failure: flow.kept }, trace } as const
+  return (index: number, name: string | number, value: unknown, after: number): Effect.Effect<Docket.EncodedAddition> =>
+    begin({ key, generation, gather, index }, value, { ...common, key: memberKey(key, gather, name), due: { after } })
 }
 
 /** A fan-out: its node, and the names and inputs of its members. They are spread over time from `since`, or from now. */
@@ -91,27 +74,41 @@ export const buildMembers = (
   from: number,
   to: number
 ): Effect.Effect<ReadonlyArray<Docket.EncodedAddition>> =>
-  Effect.forEach(members.slice(from, to), ([name, value], offset) =>
-    Effect.flatMap(Random.next, (chance) => {
-      const index = from + offset
-      const after = Math.max(0, since + memberDelay(node, index, members.length, chance) - run.now)
-      const chain = chainOf(path, node._tag === "ForEach" ? undefined : name as string) // branches have names
-      return memberOf(run, { gather: idOf(run, path), index, name, chain, after }, value)
-    }))
+  Effect.gen(function*() {
+    const id = idOf(run, path)
+    const isSpread = node._tag === "ForEach" && node.over !== undefined
+    const each = node._tag === "ForEach" ? memberOf(run, id, chainOf(path, undefined)) : undefined
+    const additions: Array<Docket.EncodedAddition> = []
+    for (let index = from; index < to; index++) {
+      const [name, value] = members[index]!
+      const after = isSpread
+        ? Math.max(0, since + memberDelay(node, index, members.length, yield* Random.next) - run.now)
+        : 0
+      const make = each ?? memberOf(run, id, chainOf(path, name as string)) // branches have names
+      additions.push(yield* make(index, name, value, after))
+    }
+    return additions
+  })
 
-/** Adds members before the settlement, in chunks. One that was added before is found. */
+/**
+ * Adds members before the settlement, in chunks: the store writes one while the next is made. One that was added before is
+ * found.
+ */
 export const spread = (
   run: Run,
   fan: FanOut,
   from: number,
   to: number
 ): Effect.Effect<void, DocketError.DocketError> =>
-  Effect.gen(function*() {
-    for (let at = from; at < to; at += chunk) {
-      const additions = yield* buildMembers(run, fan, at, Math.min(to, at + chunk))
-      yield* Effect.retry(run.flow.store.add(additions, { atomic: false }), patience)
-    }
-  })
+  Effect.forEach(
+    Array.from({ length: Math.ceil((to - from) / chunk) }, (_, n) => from + n * chunk),
+    (at) =>
+      Effect.flatMap(
+        buildMembers(run, fan, at, Math.min(to, at + chunk)),
+        (additions) => Effect.retry(run.flow.store.add(additions, { atomic: false }), patience)
+      ),
+    { concurrency: 2, discard: true }
+  )
 
 /**
  * Cancels the members that have not ended; how many have ended or will. Some are none: a cancel came before the write that
@@ -145,12 +142,21 @@ export const cancelRest = (run: Run, { id, n, next, p }: AtFan) =>
     return count
   })
 
-/** The trail, with what members have done that may have to be undone. */
-export const collect = (run: Run, { id, n }: { readonly id: string; readonly n: number }) =>
-  Effect.map(readMembers(run.world, { id, n, why: "AllSettled", at: 0 }), (members) => {
-    const trail = trailFrom(run.state.trail)
+/** The trail, with what members have done that may have to be undone; `known`: how they ended. */
+export const collect = (
+  run: Run,
+  { id, n }: { readonly id: string; readonly n: number },
+  known?: Members
+): Effect.Effect<Interpreter.graph.Trail, DocketError.DocketError> => {
+  const trail = trailFrom(run.state.trail)
+  if (!run.flow.graph.compensates) return Effect.succeed(trail)
+  const members = known === undefined
+    ? readMembers(run.world, { id, n, why: "AllSettled", at: 0 })
+    : Effect.succeed(known)
+  return Effect.map(members, (members) => {
     for (const member of members) {
       if (member?._tag === "Done") trail.undo.push(...readEnd(member.text)?.undo ?? [])
     }
     return trail
   })
+}

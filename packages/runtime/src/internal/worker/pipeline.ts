@@ -344,8 +344,10 @@ const interpreted = (
   slot: Slot,
   written: ReturnType<typeof flows.interpret>,
   otherwise: Change
-): Effect.Effect<flows.Written> =>
-  written.pipe(
+): Effect.Effect<flows.Written> => {
+  // most members of a gather: it is known at once
+  if (Exit.isExit(written) && Exit.isSuccess(written)) return written as Exit.Success<flows.Written> // an exit of it is one of its values
+  return written.pipe(
     Effect.catch((error) => Effect.as(report("Warn", slot, `its flow waits: ${error.message}`), { change: otherwise })),
     Effect.catchCause((cause) => {
       const outcome = defect(slot, Cause.squash(cause)) as Extract<Outcome, { readonly _tag: "Failure" }> // as `defect` makes it
@@ -355,6 +357,7 @@ const interpreted = (
       )
     })
   )
+}
 
 /** Ends a flow with a failure that no step of it is to blame for. */
 const endFlow = (slot: Slot, error: unknown): Effect.Effect<flows.Written> =>
