@@ -145,12 +145,17 @@ const makeKeyring = Effect.fnUntraced(function*(
   keys: ReadonlyArray<Key>
 ): Effect.fn.Return<Keyring["Service"], DocketError> {
   const imported = new Map<string, aes.CryptoKey>()
-  for (const key of keys) {
-    const shown = JSON.stringify(key.id)
-    if (!validId.test(key.id)) return yield* invalid(`the id ${shown} has to be of up to 64 letters, digits, _ and -`)
-    if (imported.has(key.id)) return yield* invalid(`two keys have the id ${shown}`)
+  for (const [index, key] of keys.entries()) {
+    // by its place: what is given as an id may be a secret, when somebody has left the id out or swapped the two
+    const shown = `key ${index + 1}`
+    if (!validId.test(key.id)) {
+      return yield* invalid(`the id of ${shown} has to be of up to 64 letters, digits, _ and -`)
+    }
+    if (imported.has(key.id)) return yield* invalid(`${shown} has the id of another one`)
     const bytes = secretOf(key)
-    if (bytes?.length !== keyBytes) return yield* invalid(`the key ${shown} has to be ${keyBytes} bytes in base64`)
+    if (bytes?.length !== keyBytes) {
+      return yield* invalid(`the secret of ${shown} has to be ${keyBytes} bytes in base64`)
+    }
     imported.set(key.id, yield* aes.importKey(bytes))
   }
   const first = keys[0]?.id
@@ -236,6 +241,9 @@ export const make = <S extends Schema.Top>(name: string, schema: S): Encrypted<S
   const encode = Schema.encodeUnknownEffect(json)
   const decode = Schema.decodeUnknownEffect(json)
   const hidden = () => issue(refusedBy(name))
+  // what a transformation throws may show the value as well
+  const hide = <A, R>(effect: Effect.Effect<A, unknown, R>) =>
+    Effect.catchDefect(Effect.mapError(effect, hidden), () => Effect.fail(hidden()))
   const transformation = new EncryptedLink<
     S["Type"],
     string,
@@ -248,11 +256,11 @@ export const make = <S extends Schema.Top>(name: string, schema: S): Encrypted<S
         Effect.flatMap((text) =>
           Effect.mapError(Effect.fromResult(Result.try(() => JSON.parse(text) as unknown)), hidden)
         ),
-        Effect.flatMap((value) => Effect.mapError(decode(value), hidden))
+        Effect.flatMap((value) => hide(Effect.suspend(() => decode(value))))
       )
     ),
     SchemaGetter.transformEffect((value: S["Type"]) =>
-      Effect.mapError(encode(value), hidden).pipe(
+      hide(Effect.suspend(() => encode(value))).pipe(
         Effect.flatMap((encoded) => Keyring.use((keyring) => keyring.encrypt(name, JSON.stringify(encoded))))
       )
     )

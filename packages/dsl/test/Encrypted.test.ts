@@ -174,14 +174,14 @@ describe("A keyring", () => {
       const short = Redacted.make(Buffer.alloc(31, 7).toString("base64"))
       for (const key of [{ id: "k", secret: short }, { id: "k", secret: Redacted.make("no base64 !") }]) {
         const message = yield* complaint(Encrypted.layer([key]))
-        assert.include(message, "the key \"k\" has to be 32 bytes in base64")
+        assert.include(message, "the secret of key 1 has to be 32 bytes in base64")
         assert.notInclude(message, Redacted.value(key.secret))
       }
       assert.include(
         yield* complaint(Encrypted.layer([old, { ...recent, id: "2025" }])),
-        "two keys have the id \"2025\""
+        "key 2 has the id of another one"
       )
-      assert.include(yield* complaint(Encrypted.layer([{ ...old, id: "a.b" }])), "the id \"a.b\" has to be")
+      assert.include(yield* complaint(Encrypted.layer([{ ...old, id: "a.b" }])), "the id of key 1 has to be")
     }))
 
   it.effect("comes from configuration", () =>
@@ -194,7 +194,11 @@ describe("A keyring", () => {
       assert.match(stored(json), /^v1\.2026\./)
       const urlSafe = Redacted.value(recent.secret).replaceAll("+", "-").replaceAll("/", "_").replace("=", "")
       assert.strictEqual(tokenOf(yield* Effect.provide(decode(json), from(`2026:${urlSafe}`))), "s3cr3t")
-      assert.include(yield* complaint(from(",")), "the id \"\" has to be")
-      assert.include(yield* complaint(from("2026:abc")), "the key \"2026\" has to be 32 bytes in base64")
+      assert.include(yield* complaint(from(",")), "the id of key 1 has to be")
+      assert.include(yield* complaint(from("2026:abc")), "the secret of key 1 has to be 32 bytes in base64")
+      // a secret without its id, and before it
+      for (const secret of [Redacted.value(recent.secret), urlSafe]) {
+        for (const text of [secret, `${secret}:2026`]) assert.notInclude(yield* complaint(from(text)), secret)
+      }
     }))
 })

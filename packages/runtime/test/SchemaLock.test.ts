@@ -29,10 +29,10 @@ const group = (task: Task.Any) => TaskGroup.make(task as Task.Task<"Send">) // i
 const before = group(Task.make("Send", { payload: fields, success, error: Gone }))
 
 /** What is said of the code of the next release. */
-const after = (task: Task.Any, options?: SchemaLock.Options) =>
+const after = (task: Task.Any) =>
   Effect.gen(function*() {
-    const locked = { ...options, file: yield* file }
-    yield* SchemaLock.write(before, { ...locked })
+    const locked = { file: yield* file }
+    yield* SchemaLock.write(before, locked)
     yield* SchemaLock.check(before, locked)
     const error = yield* Effect.flip(SchemaLock.check(group(task), locked))
     return { error, kinds: error.differences.map(({ _tag, of }) => `${_tag} ${of}`), locked }
@@ -142,6 +142,50 @@ describe("A schema lock", () => {
       yield* SchemaLock.check(group(Task.make("Renamed")), renamed.locked)
     }))
 
+  it.effect("has every member of a large union, and texts that are empty", () =>
+    Effect.gen(function*() {
+      const members = Array.from({ length: 40 }, (_, n) => `m${n}`)
+      const locked = { file: yield* file }
+      const of = (literals: ReadonlyArray<string>) =>
+        TaskGroup.make(Task.make("T", { payload: { member: Schema.Literals(literals), text: Schema.String } }))
+      yield* SchemaLock.write(of(members), locked)
+      for (const member of members) {
+        const others = of(members.filter((other) => other !== member))
+        assert.include((yield* Effect.flip(SchemaLock.check(others, locked))).message, `"member":"${member}"`)
+      }
+      const filled = TaskGroup.make(
+        Task.make("T", { payload: { member: Schema.Literals(members), text: Schema.NonEmptyString } })
+      )
+      assert.include((yield* Effect.flip(SchemaLock.check(filled, locked))).message, "Breaking: T.payload")
+    }))
+
+  it.effect("refuses a schema that no value can be drawn from: there would be nothing to read", () =>
+    Effect.gen(function*() {
+      const Never = Schema.String.check(Schema.makeFilter((text) => text.startsWith("order-")))
+      const rare = TaskGroup.make(Task.make("T", { payload: { id: Never } }))
+      const error = yield* Effect.flip(SchemaLock.write(rare, { file: yield* file }))
+      assert.include(error.message, "no sample of T.payload")
+    }))
+
+  it.effect("keeps the samples of other tasks when one is forced, and those of results across versions", () =>
+    Effect.gen(function*() {
+      const locked = { file: yield* file }
+      const Other = Task.make("Other")
+      const send = (success: Schema.Codec<unknown, unknown>, version = 1) =>
+        Task.make("Send", { payload: fields, success, error: Gone, version, migrate: (stored) => stored as never })
+      const withTags = Schema.Struct({
+        tags: Schema.Array(Schema.String).pipe(Schema.withDecodingDefaultKey(Effect.succeed([])))
+      })
+      yield* SchemaLock.write(TaskGroup.make(send(Schema.Struct({})), Other), locked)
+      yield* SchemaLock.write(TaskGroup.make(send(withTags), Other), locked)
+      yield* SchemaLock.write(TaskGroup.make(send(withTags)), { ...locked, force: true })
+      const strict = Schema.Struct({ tags: Schema.Array(Schema.String) })
+      for (const version of [1, 2]) {
+        const { differences } = yield* Effect.flip(SchemaLock.check(TaskGroup.make(send(strict, version)), locked))
+        assert.include(differences.map(({ _tag, of }) => `${_tag} ${of}`), "Breaking Send.success")
+      }
+    }))
+
   it.effect("watches the graphs of flows", () =>
     Effect.gen(function*() {
       class A extends Task.make("A", { success: Schema.Void }) {}
@@ -152,12 +196,15 @@ describe("A schema lock", () => {
         Flow.make("F", isLonger ? A.pipe(Flow.andThen(B), Flow.andThen(B)) : A.pipe(Flow.andThen(B)), { version })
       yield* SchemaLock.write(Both, { file: locked, flows: [flow(2, false)] })
       yield* SchemaLock.check(Both, { file: locked, flows: [flow(2, false)] })
-      const kindOf = (flows: ReadonlyArray<Flow.AnyNamed>) =>
+      const kindOf = (flows: ReadonlyArray<ReturnType<typeof flow>>) =>
         Effect.map(Effect.flip(SchemaLock.check(Both, { file: locked, flows })), ({ differences }) =>
           differences.map(({ _tag }) => _tag))
       assert.deepStrictEqual(yield* kindOf([flow(2, true)]), ["Breaking"])
-      assert.deepStrictEqual(yield* kindOf([flow(3, true)]), ["Changed"])
-      assert.deepStrictEqual(yield* kindOf([flow(1, false)]), ["Breaking"])
+      assert.deepStrictEqual(yield* kindOf([flow(3, true)]), ["Changed", "Changed"])
+      assert.deepStrictEqual(yield* kindOf([flow(1, false)]), ["Breaking", "Changed"])
+      // both versions, while runs of the old one are under way
+      assert.deepStrictEqual(yield* kindOf([flow(2, false), flow(3, true)]), ["Changed"])
+      assert.deepStrictEqual(yield* kindOf([flow(2, true), flow(3, true)]), ["Breaking", "Changed"])
       assert.deepStrictEqual(yield* kindOf([]), ["Breaking"])
     }))
 

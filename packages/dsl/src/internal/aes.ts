@@ -37,13 +37,17 @@ interface Platform {
     }
   }
   readonly TextEncoder: new() => { readonly encode: (text: string) => Uint8Array }
-  readonly TextDecoder: new() => { readonly decode: (bytes: ArrayBuffer) => string }
+  readonly TextDecoder: new(
+    encoding: "utf-8",
+    options: { readonly ignoreBOM: boolean }
+  ) => { readonly decode: (bytes: ArrayBuffer) => string }
 }
 
 const { TextDecoder, TextEncoder, crypto } = globalThis as unknown as Platform // Web Crypto is in Node, Deno, Bun and browsers
 
 const encoder = new TextEncoder()
-const decoder = new TextDecoder()
+// a mark at the beginning is a part of the text
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
 const ivBytes = 12
 

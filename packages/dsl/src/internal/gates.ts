@@ -4,7 +4,7 @@
  * A producer computes the text that a gate is about, a worker knows how much that gate lets through: so a changed limit
  * applies to what waits already.
  */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import { integer, invalid, isPart, millis, name as checkName } from "./checks.ts"
 import { type AnyKey, keyOf, keyPart } from "./keyOf.ts"
 import type { EncodedDebounce, EncodedGates } from "./wire.ts"
@@ -62,10 +62,13 @@ export const gates = (
   }
 }
 
-/** A finite duration of at least a millisecond. */
+// Redis refuses times to live that are much longer, and with them the turns of every worker.
+const longest = Duration.toMillis(Duration.days(36_500))
+
+/** A duration of at least a millisecond, and at most a hundred years. */
 const time = (operation: string, option: string, value: unknown): number => {
   const length = Math.ceil(millis(operation, option, value as Duration.Input, 1)) // the types of the options say so
-  return length === Infinity ? invalid(operation, option, "has to be finite") : length
+  return length > longest ? invalid(operation, option, "has to be finite, and at most 100 years") : length
 }
 
 const settle = (operation: string, option: unknown): Gates["debounce"] => {

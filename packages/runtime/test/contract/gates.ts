@@ -3,7 +3,7 @@
  */
 import { Docket, Execution, Perpetual, Task, TaskFailure, TaskGroup } from "@effect-docket/dsl"
 import { assert } from "@effect/vitest"
-import { DateTime, Effect, Layer, Random, Schema } from "effect"
+import { DateTime, Effect, Exit, Layer, Random, Schema, Scope } from "effect"
 import type { Change, Claim, Settlement } from "../../src/DocketStore.ts"
 import { type Kit, live, longLease, now, shortLease, signal, start, stateOf, stored } from "./kit.ts"
 import { add, addition, attach, exit, failure, type SeamWorker } from "./seam.ts"
@@ -213,6 +213,32 @@ export const gates = ({ drain, pass, passing, test }: Kit): void => {
         yield* finish(worker)
       }
     }))
+
+  test(
+    "a running run is replaced, and its worker dies with all that serve its task → the slot is free for the other task",
+    () =>
+      Effect.gen(function*() {
+        const gone = yield* Scope.fork(yield* Effect.scope)
+        const crashed = yield* attach({ worker: "crashed", lease: shortLease, ...limits(1) }).pipe(
+          Effect.provideService(Scope.Scope, gone)
+        )
+        yield* gated("k", ":s")
+        assert.deepStrictEqual(keysOf(yield* crashed.claim(1)), ["k"])
+        yield* gated("k", ":s", { onExisting: "replace", due: { after: longLease } })
+        yield* gated("u", ":s", { task: "U" })
+        const worker = yield* attach({
+          worker: "worker",
+          tasks: new Map([["U", 1]]),
+          gates: new Map([["U", { concurrency: 1 }]])
+        })
+        assert.deepStrictEqual(yield* worker.claim(), [])
+        yield* Scope.close(gone, Exit.void)
+        const claim = yield* passing(worker.next)
+        assert.strictEqual(claim.key, "u")
+        yield* worker.complete(claim)
+      }),
+    { pending: 1 }
+  )
 
   test("what is released comes before what arrived later, and a retry waits for its turn", () =>
     Effect.gen(function*() {
@@ -622,6 +648,30 @@ export const gates = ({ drain, pass, passing, test }: Kit): void => {
       yield* worker.complete(third)
     }))
 
+  test("a rate that two tasks share, each with a window of its own → the short one forgets nothing of the long one", () =>
+    Effect.gen(function*() {
+      const worker = yield* attach({
+        tasks: new Map([["T", 1], ["U", 1]]),
+        gates: new Map([
+          ["T", { rateLimit: { limit: 2, window: longLease, drops: true } }],
+          ["U", { rateLimit: { limit: 100, window: 10, drops: false } }]
+        ])
+      })
+      const start = Effect.fnUntraced(function*(key: string, task: string) {
+        yield* add(key, { task, gates: { rateLimit: ":s" } })
+        const claim = yield* worker.claimOne
+        yield* worker.complete(claim)
+        return claim.droppedBy
+      })
+      assert.isUndefined(yield* start("t1", "T"))
+      yield* pass(20)
+      assert.isUndefined(yield* start("u1", "U"))
+      // when the short window is over as well, somebody looks for what is to be forgotten
+      yield* pass(20)
+      assert.deepStrictEqual(yield* worker.claim(), [])
+      assert.strictEqual(yield* start("t2", "T"), "rateLimit", "two have started in its window")
+    }))
+
   // -------------------------------------------------------------------------------------------------------------------
   // cooldown
   // -------------------------------------------------------------------------------------------------------------------
@@ -657,6 +707,25 @@ export const gates = ({ drain, pass, passing, test }: Kit): void => {
       assert.deepStrictEqual([again.attempt, again.lost], [3, 1])
       yield* worker.complete(again)
       assert.strictEqual((yield* add("k", { gates: { cooldown: "v" } })).disposition, "Limited")
+    }))
+
+  test("a cooldown that two tasks share, each with a length of its own → the longer one holds", () =>
+    Effect.gen(function*() {
+      const worker = yield* attach({
+        tasks: new Map([["T", 1], ["U", 1]]),
+        gates: new Map([["T", { cooldown: longLease }], ["U", { cooldown: 10 }]])
+      })
+      const cool = (key: string, task: string) => add(key, { task, gates: { cooldown: ":s" } })
+      yield* cool("t", "T")
+      yield* cool("u", "U")
+      for (const key of ["t", "u"]) {
+        const [claim] = yield* worker.claim(1)
+        assert.strictEqual(claim!.key, key)
+        yield* worker.complete(claim!)
+      }
+      yield* pass(20)
+      yield* worker.claim()
+      assert.strictEqual((yield* cool("again", "T")).disposition, "Limited")
     }))
 
   test("an addition that a cooldown ignores → says so, its handle fails with Limited, redriving is not ignored", () => {

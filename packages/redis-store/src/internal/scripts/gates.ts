@@ -454,19 +454,25 @@ ${lines}
       local newline = string.find(due[i], '\\n[^\\n]*$')
       local id, gid = sub(due[i], 1, newline - 1), sub(due[i], newline + 1)
       local letter, g = sub(id, 1, 1), groups[gid]
-      -- the rate of others is theirs to look at
-      if g and (letter ~= 'r' or g.n <= served) then
+      if letter == 'g' then
+        -- its worker is gone, and those of its group may be gone with it
         mine[#mine + 1] = due[i]
-        if letter == 'g' then m.free(tonumber(sub(id, 2))) else touch(id, 1) end
+        m.free(tonumber(sub(id, 2)))
+      elseif g and (letter ~= 'r' or g.n <= served) then
+        mine[#mine + 1] = due[i]
+        touch(id, 1)
+      -- the rate of others is theirs to look at
       elseif #due == ${most} then
         looks[due[i]] = now + 1000
       end
     end
     if #mine > 0 then redis.call('ZREM', LOOKS, unpack(mine)) end
     -- as many as one turn can begin: they do not pile up
-    local over = {}
+    local over, left = {}, ${most}
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', ENDS, '-inf', now, 'LIMIT', 0, ${most})) do
-      if sub(id, 1, 1) ~= 'r' or forget(id, '(' .. id .. '\\255', ${most}) < ${most} then over[#over + 1] = id end
+      if left == 0 then break end
+      if sub(id, 1, 1) == 'r' then left = left - forget(id, '(' .. id .. '\\255', left) end
+      if left > 0 then over[#over + 1] = id end
     end
     if #over > 0 then redis.call('ZREM', ENDS, unpack(over)) end
   end
@@ -502,16 +508,21 @@ ${lines}
     if #dels > 0 then many('HDEL', GATES, dels) end
     writeStarts()
     if longest > 0 then
-      local ends = {}
-      for id, over in pairs(cooling) do
+      local ends, left = {}, ${most}
+      -- in a scope another task may have said that it is later
+      local function isLater(id, over)
+        local known = redis.call('ZSCORE', ENDS, id)
+        if known and tonumber(known) > over then return false end
         ends[#ends + 1] = over
         ends[#ends + 1] = id
+        return true
       end
+      for id, over in pairs(cooling) do isLater(id, over) end
       for id, window in pairs(windows) do
-        ends[#ends + 1] = now + window
-        ends[#ends + 1] = id
-        -- at least as many as have come
-        forget(id, '[' .. id .. pack('>d', now - window) .. '\\255', ${most})
+        -- all together at least as many as have come
+        if isLater(id, now + window) and left > 0 then
+          left = left - forget(id, '[' .. id .. pack('>d', now - window) .. '\\255', left)
+        end
       end
       many('ZADD', ENDS, ends)
       for _, key in ipairs({ STARTS, ENDS }) do

@@ -3,11 +3,18 @@
  */
 import * as Schema from "effect/Schema"
 
-/** One value of a task: its JSON Schema, and values that its code has encoded. `None`: its schema has none. */
-export const Part = Schema.Struct({
+/** What a schema is. */
+export const Shape = Schema.Struct({
+  /** The JSON Schema of what is stored; `null` if it has none. */
   schema: Schema.Json,
-  samples: Schema.Array(Schema.Json)
+  /** A hash of what it decodes to: a date and a text have the same JSON Schema, and so has whatever is encrypted. */
+  type: Schema.String
 })
+/** What a schema is. */
+export type Shape = typeof Shape.Type
+
+/** One value of a task: its schema, and values that this and earlier code has encoded. */
+export const Part = Schema.Struct({ ...Shape.fields, samples: Schema.Array(Schema.Json) })
 /** One value of a task. */
 export type Part = typeof Part.Type
 
@@ -23,8 +30,10 @@ export const LockedTask = Schema.Struct({
 /** A task. */
 export type LockedTask = typeof LockedTask.Type
 
-/** A flow: its version and its picture. */
-export const LockedFlow = Schema.Struct({ version: Schema.Int, graph: Schema.Array(Schema.String) })
+/** A flow: the picture of each of its versions. */
+export const LockedFlow = Schema.Record(Schema.String, Schema.Array(Schema.String))
+/** A flow. */
+export type LockedFlow = typeof LockedFlow.Type
 
 /** The file. */
 export const Lock = Schema.Struct({
@@ -39,6 +48,10 @@ export type Lock = typeof Lock.Type
 export const parts = ["payload", "success", "error", "progress"] as const
 /** The name of a part. */
 export type PartName = typeof parts[number]
+
+/** What has that name; a name may be `constructor`. */
+export const own = <A>(record: Readonly<Record<string, A>>, name: string): A | undefined =>
+  Object.hasOwn(record, name) ? record[name] : undefined
 
 const marker = "~@effect-docket/runtime/sample~"
 

@@ -1,32 +1,32 @@
 /**
- * Values of a task as its code stores them. They are drawn from its schemas, from one seed: the same code gives the same.
+ * Values of a task as its code stores them, and whether code reads what is stored. They are drawn from its schemas, from one
+ * seed: the same code gives the same.
  */
-import type { Flow, Task } from "@effect-docket/dsl"
-import { Flow as Flows } from "@effect-docket/dsl"
+import type { Task } from "@effect-docket/dsl"
 import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type { Lock, LockedTask, Part, PartName } from "./file.ts"
+import * as SchemaAST from "effect/SchemaAST"
+import { cover } from "./coverage.ts"
+import type { PartName } from "./file.ts"
+import { documentOf, schemaOf } from "./shape.ts"
 
-// Enough to meet each member of a union and each field that may be missing, and few enough to read.
-const count = 12
+// Many, so that rare members of a union are among them; most are small, because people read what is chosen of them.
+const draws = [{ size: 4, count: 250 }, { size: 0, count: 50 }, { size: 16, count: 200 }] as const
 
-/** Draws values. A schema that nothing can be drawn from has none: `never`, or a declaration without a generator. */
-const draw = (schema: Schema.Top, seed: string): Effect.Effect<ReadonlyArray<unknown>> => {
-  const values = Result.try(() => Arbitrary.schema(schema as Schema.Codec<unknown, unknown>)) // only what it decodes to is drawn
-  return Result.isFailure(values)
-    ? Effect.succeed([])
-    : Effect.orElseSucceed(Arbitrary.sampleEffect(values.success, { count, size: 4, seed }), () => [])
-}
-
-/** The JSON Schema of what is stored; `null` if it has none. */
-const shapeOf = (schema: Schema.Top): Schema.Json =>
-  Result.getOrElse(
-    Result.try(() => JSON.parse(JSON.stringify(Schema.toJsonSchemaDocument(schema))) as Schema.Json), // as it was written
-    () => null
+/** Draws values; fewer than asked for, if a check refuses most. */
+const draw = (
+  arbitrary: Arbitrary.Arbitrary<unknown>,
+  options: { readonly size: number; readonly count: number; readonly seed: string }
+): Effect.Effect<ReadonlyArray<unknown>> =>
+  Arbitrary.sampleEffect(arbitrary, options).pipe(
+    Effect.catch(({ generated: count }) =>
+      count === 0 ? Effect.succeed([]) : Effect.orDie(Arbitrary.sampleEffect(arbitrary, { ...options, count }))
+    )
   )
 
 /** What encodes a part. */
@@ -44,7 +44,35 @@ const encoderOf = (task: Task.Any, part: PartName): (value: unknown) => Effect.E
   }
 }
 
-const schemaOf = (task: Task.Any, part: PartName): Schema.Top => task[`${part}Schema`]
+/** Values of a part as they are stored; what is wrong if there are none, and there should be. */
+export const samplesOf = Effect.fnUntraced(function*(
+  task: Task.Any,
+  part: PartName
+): Effect.fn.Return<ReadonlyArray<Schema.Json>, string> {
+  const schema = schemaOf(task, part)
+  if (SchemaAST.isNever(schema.ast)) return []
+  const derived = Result.try(() => Arbitrary.schema(schema as Schema.Codec<unknown, unknown>)) // only what it decodes to is drawn
+  if (Result.isFailure(derived)) return yield* Effect.fail(String(derived.failure))
+  const encode = encoderOf(task, part)
+  // what is encrypted shows nothing: values are told apart by what they decode to
+  const type = Schema.toType(schema)
+  const inClear = Schema.encodeUnknownOption(Schema.toCodecJson(type) as Schema.Codec<unknown, Schema.Json>) // it needs no service
+  const values: Array<{ readonly value: Schema.Json; readonly json: Schema.Json }> = []
+  let refused = "its checks refuse each value that was drawn"
+  for (const { count, size } of draws) {
+    for (const value of yield* draw(derived.success, { count, size, seed: `${task._tag}/${part}/${size}` })) {
+      const text = yield* Effect.result(encode(value))
+      if (Result.isFailure(text)) {
+        refused = text.failure
+        continue
+      }
+      const stored = JSON.parse(text.success) as Schema.Json // written by its codec
+      const json = Option.getOrElse(Option.flatten(Result.getSuccess(Result.try(() => inClear(value)))), () => stored)
+      values.push({ value: stored, json })
+    }
+  }
+  return values.length === 0 ? yield* Effect.fail(refused) : cover(values, documentOf(type))
+})
 
 /** Whether a stored text is read by the code: nothing, or what is wrong. */
 export const refusal = (
@@ -68,44 +96,3 @@ export const refusal = (
         : exit.cause.reasons.map((reason) => reason._tag === "Fail" ? reason.error : String(reason)).join(", ")
   )
 }
-
-const partOf = Effect.fnUntraced(function*(task: Task.Any, part: PartName): Effect.fn.Return<Part> {
-  const schema = schemaOf(task, part)
-  const encode = encoderOf(task, part)
-  const texts = new Set<string>()
-  for (const value of yield* draw(schema, `${task._tag}/${part}`)) {
-    const encoded = yield* Effect.result(encode(value))
-    if (Result.isSuccess(encoded)) texts.add(encoded.success)
-  }
-  return { schema: shapeOf(schema), samples: Array.from(texts, (text) => JSON.parse(text) as Schema.Json) } // written by its codec
-})
-
-/** A task as the code has it. */
-const taskOf = Effect.fnUntraced(function*(task: Task.Any): Effect.fn.Return<LockedTask> {
-  return {
-    version: Interpreter.resolved(task).version,
-    payload: yield* partOf(task, "payload"),
-    success: yield* partOf(task, "success"),
-    error: yield* partOf(task, "error"),
-    progress: yield* partOf(task, "progress"),
-    before: []
-  }
-})
-
-/** Everything as the code has it. */
-export const lockOf = Effect.fnUntraced(function*(
-  tasks: ReadonlyMap<string, Task.Any>,
-  flows: ReadonlyArray<Flow.AnyNamed>
-): Effect.fn.Return<Lock> {
-  const locked: Record<string, LockedTask> = {}
-  for (const tag of Array.from(tasks.keys()).toSorted()) locked[tag] = yield* taskOf(tasks.get(tag)!)
-  const graphs = flows.map((flow) => [Interpreter.graph.graphOf(flow), Flows.toMermaid(flow)] as const)
-  return {
-    format: 1,
-    tasks: locked,
-    flows: Object.fromEntries(
-      graphs.map(([{ name, version }, picture]) => [name, { version, graph: picture.split("\n") }] as const)
-        .toSorted(([a], [b]) => a < b ? -1 : 1)
-    )
-  }
-})

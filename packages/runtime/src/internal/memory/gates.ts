@@ -158,7 +158,8 @@ class Gate {
     const window = limits?.rateLimit?.window
     if (window === undefined) return
     this.#window = Math.max(window, this.#window)
-    this.#starts.push(now)
+    // in order, also when the clock has gone back: until it has caught up, what started counts
+    this.#starts.push(Math.max(now, this.#starts.at(-1) ?? now))
   }
 
   /** Forgets what started then or before. */
@@ -360,7 +361,8 @@ export class Gates {
     // before its first attempt: what comes later is the same run
     if (cooldown !== undefined && limits?.cooldown !== undefined && run.attempt + run.lost === 0 && !isDropped) {
       const gate = this.#get("cooldown", cooldown)
-      gate.until = now + limits.cooldown
+      // in a scope another task may have said that it is longer
+      gate.until = Math.max(gate.until, now + limits.cooldown)
       this.#touched.add(gate)
     }
     for (const gate of this.#of(run)) {

@@ -3,7 +3,7 @@
  * never at a run that it could not run.
  */
 import type { GateLimits } from "../../DocketStore.ts"
-import { type Run, RunList } from "./run.ts"
+import { Arrivals, type Run } from "./run.ts"
 import type { Session } from "./session.ts"
 
 /** A task, a version of it, and a lane. */
@@ -24,7 +24,7 @@ export class Group {
   /** Why it is paused. */
   paused: string | undefined = undefined
   /** Ready runs by priority, highest first. A task has one or a handful of priorities. */
-  readonly #queues: Array<{ readonly priority: number; readonly runs: RunList }> = []
+  readonly #queues: Array<{ readonly priority: number; readonly runs: Arrivals }> = []
 
   constructor(task: string, version: number, lane: string) {
     this.task = task
@@ -44,17 +44,18 @@ export class Group {
   /** The ready run that is next. */
   get first(): Run | undefined {
     for (const { runs } of this.#queues) {
-      if (runs.first !== undefined) return runs.first
+      const { first } = runs
+      if (first !== undefined) return first
     }
     return undefined
   }
 
-  queue(priority: number): RunList {
+  queue(priority: number): Arrivals {
     let index = 0
     while (index < this.#queues.length && this.#queues[index]!.priority > priority) index++
     const found = this.#queues[index]
     if (found !== undefined && found.priority === priority) return found.runs
-    const runs = new RunList()
+    const runs = new Arrivals()
     this.#queues.splice(index, 0, { priority, runs })
     return runs
   }

@@ -7,6 +7,7 @@ import type { Docket } from "@effect-docket/dsl"
 import type { Stored } from "../transitions.ts"
 import type { Queue, Waiting } from "./gates.ts"
 import type { Group } from "./group.ts"
+import { Heap } from "./heap.ts"
 import { Part } from "./part.ts"
 
 /** One run. It is in a heap while scheduled or held, in one list otherwise: ready, leased, or settled. */
@@ -46,7 +47,7 @@ export class Run {
   /** The part of a flow that it is. */
   readonly part: Part | undefined
   heapIndex = -1
-  list: RunList | undefined = undefined
+  list: RunList | Arrivals | undefined = undefined
   previous: Run | undefined = undefined
   next: Run | undefined = undefined
 
@@ -80,20 +81,6 @@ export class RunList {
     this.size++
   }
 
-  /** Puts a run where its arrival says: last, or, if it was given back, among the few at the front. */
-  insert(run: Run): void {
-    if (this.last === undefined || this.last.arrival < run.arrival) return this.append(run)
-    let after = this.first!
-    while (after.arrival < run.arrival) after = after.next!
-    run.list = this
-    run.previous = after.previous
-    run.next = after
-    if (after.previous === undefined) this.first = run
-    else after.previous.next = run
-    after.previous = run
-    this.size++
-  }
-
   remove(run: Run): void {
     if (run.previous === undefined) this.first = run.next
     else run.previous.next = run.next
@@ -107,30 +94,70 @@ export class RunList {
 }
 
 /**
+ * Ready runs in the order of arrival. Most of them arrive last. Those that have been given back, or that a gate lets through,
+ * have places among the others, and are in a heap: to look for a place in the list took as many steps as there are runs.
+ */
+export class Arrivals {
+  readonly #last = new RunList()
+  readonly #back = new Heap<Run>((a, b) => a.arrival < b.arrival)
+
+  get first(): Run | undefined {
+    const { first } = this.#last
+    const back = this.#back.first
+    return back === undefined || (first !== undefined && first.arrival < back.arrival) ? first : back
+  }
+
+  insert(run: Run): void {
+    const { last } = this.#last
+    if (last === undefined || last.arrival < run.arrival) return this.#last.append(run)
+    run.list = this
+    this.#back.add(run)
+  }
+
+  /** Takes out one that has come back: the others are in the list. */
+  remove(run: Run): void {
+    run.list = undefined
+    this.#back.remove(run)
+  }
+}
+
+/**
  * Runs that wait for an end: of a lease, of a retention. One list per duration, so that the first of a list ends first,
- * whatever is added; a worker has one lease and a task two retentions, so the lists are few.
+ * whatever is added; a worker has one lease and a task two retentions, so the lists are few. When the clock has gone back,
+ * those from before are in a list of their own.
  */
 export class Deadlines {
-  readonly #lists = new Map<number, RunList>()
+  readonly #lists = new Map<number, ReadonlyArray<RunList>>()
 
   add(run: Run, duration: number, now: number): void {
     run.until = now + duration
-    let list = this.#lists.get(duration)
-    if (list === undefined) this.#lists.set(duration, list = new RunList())
+    const lists = this.#lists.get(duration) ?? []
+    let list = lists.at(-1)
+    if (list === undefined || (list.last !== undefined && list.last.until > run.until)) {
+      list = new RunList()
+      this.#lists.set(duration, [...lists.filter(({ size }) => size > 0), list])
+    }
     list.append(run)
+  }
+
+  *[Symbol.iterator](): Iterator<RunList> {
+    for (const lists of this.#lists.values()) yield* lists
   }
 
   /** Hands on runs that have ended, at most so many of each duration; `end` takes them out. */
   forEachEnded(now: number, most: number, end: (run: Run) => void): void {
-    for (const list of this.#lists.values()) {
-      for (let n = 0; n < most && list.first !== undefined && list.first.until <= now; n++) end(list.first)
+    // no iterator: each turn asks
+    for (const lists of this.#lists.values()) {
+      for (const list of lists) {
+        for (let n = 0; n < most && list.first !== undefined && list.first.until <= now; n++) end(list.first)
+      }
     }
   }
 
   /** When the first one ends. */
   get earliest(): number {
     let at = Infinity
-    for (const { first } of this.#lists.values()) {
+    for (const { first } of this) {
       if (first !== undefined && first.until < at) at = first.until
     }
     return at
@@ -138,7 +165,7 @@ export class Deadlines {
 
   get size(): number {
     let size = 0
-    for (const list of this.#lists.values()) size += list.size
+    for (const list of this) size += list.size
     return size
   }
 }
