@@ -259,10 +259,42 @@ export const redis: ReadonlyArray<Mutation> = [
   {
     id: "redis/member-of-earlier-flow",
     file: flows,
-    find: "return p and p.generation == parent[2] and p",
+    find: "return p and p.r.generation == generation and p",
     replace: "return p",
     breaks: "a member of a replaced flow counts for the one after it",
     noticedBy: onRedis("a flow is replaced")
+  },
+  {
+    id: "redis/member-reports-twice",
+    file: flows,
+    find: "elseif g.told[place] or redis.call('HEXISTS', named[key], place) == 1 then",
+    replace: "elseif false then",
+    breaks: "two runs that report to one place count twice",
+    noticedBy: onRedis("two runs report to one place")
+  },
+  {
+    id: "redis/known-members-are-added",
+    file: flows,
+    find: "return t.key == '' or p and (not g or t.index >= g.places)",
+    replace: "return t.key == '' or p",
+    breaks: "members that have ended are added again with the others of their row",
+    noticedBy: onRedis("a member that has ended is added again")
+  },
+  {
+    id: "redis/members-have-one-place",
+    file: adding,
+    find: "partLike(part.index + n - 1)",
+    replace: "partLike(part.index)",
+    breaks: "all members of a row report to the place of the first",
+    noticedBy: onRedis("all settled")
+  },
+  {
+    id: "redis/leaf-with-members",
+    file: turn,
+    find: "part.key ~= '' and not part.owns and part.deadline == math.huge",
+    replace: "part.key ~= '' and part.deadline == math.huge",
+    breaks: "a branch with gathers of its own leaves their hash behind",
+    noticedBy: onRedis("members may be flows")
   },
   {
     id: "redis/deadline-stays",
@@ -287,5 +319,13 @@ export const redis: ReadonlyArray<Mutation> = [
     replace: "`${prefix}:${encodeURIComponent(name)}:`",
     breaks: "a cluster refuses every script",
     noticedBy: onCluster("added without a time")
+  },
+  {
+    id: "redis/clock-of-the-day",
+    file: "packages/redis-store/src/internal/session.ts",
+    find: "const millis = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)",
+    replace: "const millis = () => clock.currentTimeMillisUnsafe()",
+    breaks: "a worker whose clock is set back sleeps through what is due",
+    noticedBy: integration("packages/redis-store/test/clock.test.ts", "the clock of a worker goes back")
   }
 ]

@@ -120,6 +120,14 @@ export const worker: ReadonlyArray<Mutation> = [
     noticedBy: unit("packages/runtime/test/Perpetual.test.ts", "whose worker has another time than the store")
   },
   {
+    id: "worker/seeds-by-the-clock-of-the-day",
+    file: "packages/runtime/src/internal/worker/start.ts",
+    find: "add(now + loop.millis() - begun)",
+    replace: "add(now + clock.currentTimeMillisUnsafe() - begun)",
+    breaks: "a worker whose clock is set brings a severed chain back early, or after it has missed ticks",
+    noticedBy: unit("packages/runtime/test/ClockJump.test.ts", "a chain that somebody has cleared")
+  },
+  {
     id: "worker/lanes-are-advice",
     file: loop,
     find: "room.set(lane, (room.get(lane) ?? 0) - 1)",

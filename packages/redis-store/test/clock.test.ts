@@ -1,10 +1,14 @@
 /**
- * The clock of the server goes back: it was wrong and is set, or a replica takes over whose clock is behind.
+ * The clock of the server goes back: it was wrong and is set, or a replica takes over whose clock is behind. The clock of a
+ * worker is set while it waits.
  */
 import { DocketStore } from "@effect-docket/runtime"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Clock, Effect, Layer } from "effect"
+import { TestClock } from "effect/testing"
 import { addition, attachTo } from "../../runtime/test/contract/seam.ts"
+import * as Kit from "../../runtime/test/Kit.ts"
+import * as settableClock from "../../runtime/test/settableClock.ts"
 import { uniqueName } from "./kit.ts"
 import * as servers from "./server.ts"
 import * as simulated from "./simulated.ts"
@@ -80,3 +84,58 @@ describe("the clock of the server goes back by an hour", () => {
       assert.deepStrictEqual(yield* run, ["e"])
     }).pipe(Effect.scoped))
 })
+
+/** Waits until so many clients wait for a token. */
+const waiting = (clients: number) =>
+  Effect.flatMap(server, ({ admin }) =>
+    Effect.repeat(Effect.promise(() => admin.info("clients")), {
+      until: (text) => text.includes(`blocked_clients:${clients}\r`)
+    }))
+
+for (const [name, by] of [["back", -hour], ["forward", hour]] as const) {
+  describe(`the clock of a worker goes ${name} by an hour`, () => {
+    /** A worker at an empty docket whose clock can be set, and when it was woken, by what measures time. */
+    const machine = Effect.gen(function*() {
+      const store = yield* docket
+      yield* waiting(0)
+      const measure = yield* TestClock.testClockWith(Effect.succeed)
+      const { clock, set } = yield* settableClock.make
+      const wakes: Array<number> = []
+      const worker = yield* attachTo(store, { onWake: () => void wakes.push(measure.currentTimeMillisUnsafe()) }).pipe(
+        Effect.provideService(Clock.Clock, clock)
+      )
+      return { store, worker, wakes, set: Effect.sync(() => set(by)) }
+    })
+    const later = addition("k", { due: { after: 2000 } })
+
+    it.effect("→ while it sleeps: it is woken when the run is due that it waits for", () =>
+      Effect.gen(function*() {
+        const { set, store, wakes, worker } = yield* machine
+        yield* store.add([later], { atomic: true })
+        // without a free slot nothing else wakes it
+        yield* worker.turn()
+        yield* Kit.settle
+        yield* set
+        yield* pass(2000)
+        yield* Kit.advance(2000)
+        assert.deepStrictEqual(wakes, [2000])
+        yield* worker.complete(yield* worker.claimOne)
+      }).pipe(Effect.scoped))
+
+    it.effect("→ before it hears of a run: it is woken when that is due, and not before", () =>
+      Effect.gen(function*() {
+        const { set, store, wakes, worker } = yield* machine
+        assert.deepStrictEqual(yield* worker.claim(1), [])
+        yield* waiting(1)
+        yield* set
+        yield* store.add([later], { atomic: true })
+        // it has taken the token, and waits for the next one
+        yield* waiting(1)
+        yield* Kit.settle
+        yield* pass(2000)
+        yield* Kit.advance(2000)
+        assert.deepStrictEqual(wakes, [2000])
+        yield* worker.complete(yield* worker.claimOne)
+      }).pipe(Effect.scoped))
+  })
+}

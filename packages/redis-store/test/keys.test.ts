@@ -19,6 +19,16 @@ interface Call {
   readonly commands: Array<ReadonlyArray<string>>
 }
 
+/** A call in the log of slow calls: its number, when it came, how many microseconds it took, its arguments. */
+type SlowCall = readonly [id: number, at: number, micros: number, args: ReadonlyArray<string>]
+
+const yardstick = "local all = {} " +
+  "for i = 1, 500 do all[i * 2 - 1] = i; all[i * 2] = string.rep('x', 100) .. i end " +
+  "redis.call('HSET', KEYS[1], unpack(all)) return redis.call('DEL', KEYS[1])"
+
+// How many times as long as that a call may take. It is about 20 milliseconds on a machine on which that takes 0.3.
+const budget = 60
+
 class Later extends Task.make("Later") {}
 class Paused extends Task.make("Paused") {}
 class Gated extends Task.make("Gated", { concurrency: 1 }) {}
@@ -379,6 +389,14 @@ describe("what the scripts touch", () => {
       assert.deepStrictEqual(undeclared, [])
     }).pipe(Effect.scoped))
 
+  const gated = (key: string, gates: Docket.EncodedGates) => addition(key, { gates })
+  const complete = ({ generation, key, token }: DocketStore.Claim) => ({
+    key,
+    generation,
+    token,
+    change: { _tag: "Completed", exit: "1" } as const,
+    successor: undefined
+  })
   it.live("50,000 runs due at one instant → no command of a turn is given or asked for more than a batch", () =>
     Effect.gen(function*() {
       const store = yield* docket
@@ -420,14 +438,60 @@ describe("what the scripts touch", () => {
       yield* Effect.promise(() => admin.flushdb())
     }).pipe(Effect.scoped))
 
-  const gated = (key: string, gates: Docket.EncodedGates) => addition(key, { gates })
-  const complete = ({ generation, key, token }: DocketStore.Claim) => ({
-    key,
-    generation,
-    token,
-    change: { _tag: "Completed", exit: "1" } as const,
-    successor: undefined
-  })
+  it.live("no script call takes the server longer than its budget, by its own statistics", () =>
+    Effect.gen(function*() {
+      const { admin } = yield* server
+      const config = (name: string, value: number) => Effect.promise(() => admin.config("SET", name, value))
+      yield* config("slowlog-max-len", 100_000)
+      yield* config("slowlog-log-slower-than", 0)
+      yield* Effect.addFinalizer(() => config("slowlog-log-slower-than", 10_000))
+      // what a batch costs at least, on this machine and beside whatever else runs on it: 500 fields are written and removed
+      const measure = Effect.promise(() => admin.eval(yardstick, 1, "docket:yardstick"))
+      const store = yield* docket
+      const limits = { concurrency: 200, rateLimit: { limit: 2000, window: 60_000, drops: false } }
+      const worker = yield* attachTo(store, {
+        flows: new Map([["F", new Set([1])]]),
+        gates: new Map([["T", limits]])
+      })
+      const workOff = (turns: number) =>
+        Effect.gen(function*() {
+          let settle: ReadonlyArray<DocketStore.Settlement> = []
+          for (let n = 0; n < turns; n++) {
+            const { claimed } = yield* worker.turn({ settle, capacity: 500 })
+            settle = claimed.map(complete)
+            yield* measure
+          }
+          yield* worker.turn({ settle })
+        })
+      yield* store.add([addition("f", { thread: thread() })], { atomic: true })
+      const flow = yield* worker.claimOne
+      yield* store.add(range(3000).map((n) => member(flow, "g", n)), { atomic: false })
+      yield* workOff(8)
+      yield* worker.settle(flow, {
+        _tag: "Continue",
+        thread: thread(),
+        to: { _tag: "Gather", gather: { id: "g", succeeded: 3000, failed: 1, ended: 3000 } }
+      })
+      yield* store.add(range(5000).map((n) => addition(`due${n}`, { due: { after: 1 } })), { atomic: false })
+      yield* workOff(12)
+      const both = { concurrency: "v", rateLimit: "v" }
+      yield* store.add(range(3000).map((n) => gated(`held${n}`, both)), { atomic: false })
+      yield* workOff(8)
+      yield* store.clear
+      const log = yield* Effect.promise(() => admin.slowlog("GET", 100_000)) as Effect.Effect<ReadonlyArray<SlowCall>>
+      const times = (command: string) =>
+        log.filter(([, , , [name]]) => name === command).map(([, , micros]) => micros).toSorted((a, b) => a - b)
+      // the store writes its commands in capitals, and compiles each script once
+      const unit = times("eval")
+      const calls = times("EVALSHA")
+      assert.isAtLeast(unit.length, 28)
+      assert.isAtLeast(calls.length, 50)
+      // a machine that is busy elsewhere stops some of them in the middle
+      const [most, typical] = [calls[Math.floor(calls.length * 0.95)]!, unit[Math.floor(unit.length / 2)]!]
+      assert.isAtMost(most, budget * typical, `${calls.length} calls, the yardstick takes ${typical} microseconds`)
+      yield* Effect.promise(() => admin.flushdb())
+    }).pipe(Effect.scoped))
+
   /** Commands of scripts while an effect runs. */
   const commandsOf = <E, R>(effect: Effect.Effect<unknown, E, R>) =>
     Effect.map(monitored(effect), ({ calls }) => calls.reduce((sum, { commands }) => sum + commands.length, 0))

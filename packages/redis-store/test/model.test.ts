@@ -9,9 +9,14 @@ import * as simulated from "./simulated.ts"
 
 const server = servers.shared(servers.start({ config: ["appendonly yes", "appendfsync no"] }))
 
-describe("redis in simulated time", () =>
-  comparison(simulated.storeIn(server), undefined, {
-    begin: Effect.void,
-    advance: (millis) => simulated.advance(server, millis),
-    isLazy: true
-  }))
+const world = {
+  begin: Effect.void,
+  advance: (millis: number) => simulated.advance(server, millis),
+  isLazy: true
+}
+
+describe("redis in simulated time", () => {
+  for (const seed of ["docket", "further"]) {
+    comparison("redis", simulated.storeIn(server), undefined, { runs: 250, seed }, world)
+  }
+})

@@ -7,21 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, DateTime, Duration, Effect, Exit, Latch, Schedule, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Kit from "./Kit.ts"
-
-/** The clock of a machine that somebody sets. What measures time is not touched by that, and nobody who sleeps either. */
-const settable = Effect.map(Clock.Clock, (clock) => {
-  let error = 0
-  return {
-    clock: {
-      ...clock,
-      currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + error,
-      currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + error)
-    },
-    set: (by: Duration.Input) => {
-      error += Duration.toMillis(by)
-    }
-  }
-})
+import * as settableClock from "./settableClock.ts"
 
 for (const by of [Duration.hours(-3), Duration.hours(3)]) {
   const name = Duration.isNegative(by) ? "back" : "forward"
@@ -48,7 +34,7 @@ for (const by of [Duration.hours(-3), Duration.hours(3)]) {
         })
       )
       return Effect.gen(function*() {
-        const worker = yield* settable
+        const worker = yield* settableClock.make
         const started = yield* Kit.start(Worker.layer(Slows)).pipe(Effect.provideService(Clock.Clock, worker.clock))
         const brief = yield* Docket.add(Slow, { extends: false })
         const long = yield* Docket.add(Slow, { extends: true })
@@ -83,7 +69,7 @@ for (const by of [Duration.hours(-3), Duration.hours(3)]) {
         })
       )
       return Effect.gen(function*() {
-        const worker = yield* settable
+        const worker = yield* settableClock.make
         yield* TestClock.setTime(30 * 60_000)
         const started = yield* Kit.start(Worker.layer(Ticks)).pipe(Effect.provideService(Clock.Clock, worker.clock))
         yield* Kit.advanceBy("1 minute", 35)
@@ -91,6 +77,33 @@ for (const by of [Duration.hours(-3), Duration.hours(3)]) {
         worker.set(by)
         yield* Kit.advanceBy("1 minute", 190)
         assert.deepStrictEqual(hours, [1, 2, 3, 4])
+        yield* started.stop
+      }).pipe(Effect.provide(layer))
+    })
+
+    it.effect("→ a chain that somebody has cleared is back with its next tick, not with another", () => {
+      class Tick extends Task.make("Tick", { perpetual: { cron: "0 * * * *", automatic: true } }) {}
+      class Ticks extends TaskGroup.make(Tick) {}
+      const hours: Array<number> = []
+      const layer = Kit.live(
+        Ticks,
+        Ticks.toLayer({
+          Tick: () =>
+            Effect.map(Execution.CurrentExecution, ({ startedAt }) => {
+              hours.push(DateTime.toEpochMillis(startedAt) / 3_600_000)
+            })
+        })
+      )
+      return Effect.gen(function*() {
+        const worker = yield* settableClock.make
+        yield* TestClock.setTime(30 * 60_000)
+        const started = yield* Kit.start(Worker.layer(Ticks)).pipe(Effect.provideService(Clock.Clock, worker.clock))
+        worker.set(by)
+        assert.strictEqual(yield* Docket.clear, 1)
+        yield* Kit.advanceBy("1 minute", 20)
+        assert.deepStrictEqual(hours, [])
+        yield* Kit.advanceBy("1 minute", 15)
+        assert.deepStrictEqual(hours, [1])
         yield* started.stop
       }).pipe(Effect.provide(layer))
     })

@@ -38,14 +38,18 @@ export const gatesOf = ({ gates, task }: Pick<Addition, "gates" | "task">): Dock
   }
 }
 
-/** The workers: what they serve, and how long their leases are. */
-export const workers = [{ tasks: ["a", "b"], lease: 50 }, { tasks: ["a"], lease: 80 }] as const
+/** The kinds of workers: what they serve, and how long their leases are. */
+export const kinds = [{ tasks: ["a", "b"], lease: 50 }, { tasks: ["a"], lease: 80 }] as const
+
+/** Which kind of worker. */
+export type Kind = 0 | 1
 
 export type Command =
   | { readonly _tag: "Add"; readonly addition: Addition }
   | { readonly _tag: "Cancel"; readonly key: string }
   | {
     readonly _tag: "Turn"
+    /** Which worker, counted from the first that was attached. */
     readonly worker: number
     readonly settle: ReadonlyArray<Settle>
     readonly capacity: number
@@ -63,6 +67,8 @@ export type Command =
   | { readonly _tag: "Restore"; readonly task: TaskName; readonly n: number | undefined }
   | { readonly _tag: "Pause" | "Resume"; readonly task: TaskName | undefined }
   | { readonly _tag: "Clear" }
+  /** A worker of the kind is gone, or its store hears no more of it, and another one takes its place. */
+  | { readonly _tag: "Crash"; readonly kind: Kind; readonly silent: boolean }
 
 export interface Addition {
   readonly key: string
@@ -73,8 +79,8 @@ export interface Addition {
   readonly priority: number
   readonly gates: GateName
   readonly retention: { readonly success: number; readonly failure: number }
-  /** Only if the latest generation of the key has failed and nobody has added it again since. */
-  readonly redrive: boolean
+  /** Only if this generation is the latest of the key, and has settled. */
+  readonly redrive: number | undefined
 }
 
 export interface Settle {
@@ -118,6 +124,8 @@ export interface State {
   sequence: number
   readonly runs: Map<string, Run>
   readonly claims: Array<Claimed>
+  /** The kinds of the workers, those that have crashed among them. */
+  workers: ReadonlyArray<Kind>
   readonly strikes: Map<
     string,
     { readonly task: TaskName; readonly n: number | undefined; readonly until: number | undefined }
@@ -170,6 +178,7 @@ export const initial = (now: number, isLazy = false): State => ({
   sequence: 0,
   runs: new Map(),
   claims: [],
+  workers: [0, 1],
   strikes: new Map(),
   pauses: new Set(),
   replaced: new Map(),

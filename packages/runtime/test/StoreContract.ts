@@ -47,6 +47,6 @@ export const suite = (name: string, layer: Layer.Layer<DocketStore, unknown>, op
     describe("flows", () => flows(made))
     describe("operating", () => operating(made))
     describe("known failures", () => known(made))
-    if (!made.isLive) describe("the model", () => comparison(layer, options))
+    if (!made.isLive) describe("the model", () => comparison(name, layer, options))
   })
 }

@@ -1,7 +1,7 @@
 /**
  * What the seam means, as a function of state and command: a store is compared with it, command by command.
  *
- * It has one task per way of being served: two workers serve "a", one serves "b", nobody serves "c". A payload is its
+ * It has one task per way of being served: two kinds of workers serve "a", one serves "b", nobody serves "c". A payload is its
  * field `n`, a token is the number of the claim. Runs that were given back keep their place before later arrivals.
  *
  * Runs of "a" and "b" may have gates, which the tasks share, as tasks that name a scope do. What a gate lets through is ready,
@@ -21,13 +21,13 @@ import {
   isServed,
   isSettled,
   isStruck,
+  kinds,
   limits,
   mayBeHeld,
   type Run,
   type Settle,
   type State,
-  type TaskName,
-  workers
+  type TaskName
 } from "./ModelState.ts"
 
 /** Answers a command. */
@@ -43,7 +43,7 @@ export const step = (before: State, command: Command): [State, Answer] => {
     settling: new Map(before.settling),
     steps: new Set(before.steps)
   }
-  const { claims, replaced, runs, settling, starts } = state
+  const { claims, replaced, runs, settling, starts, workers } = state
 
   const move = (run: Run, transition: Transition, to: Stored, changes: Partial<Run> = {}): Run => {
     state.steps.add(`${transition}: ${run.state} -> ${to}`)
@@ -56,6 +56,8 @@ export const step = (before: State, command: Command): [State, Answer] => {
     const due = state.now + after
     return move(run, transition, after > 0 ? "Scheduled" : "Ready", { ...changes, due, arrival: ++state.sequence })
   }
+  /** When a lease ends that begins now. */
+  const leaseOf = (worker: number) => state.now + kinds[workers[worker]!].lease
   const endOf = ({ retention }: Run, to: Stored) =>
     state.now + (to === "Failed" ? retention.failure : retention.success)
   const settle = (run: Run, transition: Transition, to: Stored, outcome: Docket.EncodedOutcome) => {
@@ -88,17 +90,19 @@ export const step = (before: State, command: Command): [State, Answer] => {
   const add = (addition: Addition): Answer => {
     const { after: wanted, key, onExisting, redrive, ...rest } = addition
     const known = runs.get(key)
-    const debounce = redrive ? undefined : gatesOf(addition)?.debounce
+    const debounce = redrive === undefined ? gatesOf(addition)?.debounce : undefined
     const after = Math.max(wanted, debounce?.for ?? 0)
     const due = state.now + after
     const pending = debounce && settling.get(rest.task)
     const joins = pending !== undefined && (pending.key !== key || onExisting !== "replace")
     if (known !== undefined && !isSettled(known) && onExisting === "fail") return { exists: key }
-    const taken = known !== undefined && !(joins && pending.key === key) &&
-      (redrive ? known.state !== "Failed" : !isSettled(known) && onExisting !== "replace")
+    if (redrive !== undefined && known === undefined) return { disposition: "Existing", generation: 0, due: 0 }
+    const taken = known !== undefined && !(joins && pending.key === key) && (redrive === undefined
+      ? !isSettled(known) && onExisting !== "replace"
+      : !isSettled(known) || known.generation !== redrive)
     if (taken) return { disposition: "Existing", generation: known.generation, due: known.due }
     if (isStruck(state, rest)) return { disposition: "Struck", generation: 0, due }
-    if (rest.gates === "cooldown" && !redrive && state.coolUntil > state.now) {
+    if (rest.gates === "cooldown" && redrive === undefined && state.coolUntil > state.now) {
       return { disposition: "Limited", generation: 0, due }
     }
     if (joins) {
@@ -198,7 +202,7 @@ export const step = (before: State, command: Command): [State, Answer] => {
   /** What a worker may claim, in the order in which it should. */
   const claimable = (worker: number) =>
     inOrder(runs.values()).filter((run) =>
-      !isPaused(state, run.task) && (workers[worker]!.tasks as ReadonlyArray<string>).includes(run.task) &&
+      !isPaused(state, run.task) && (kinds[workers[worker]!].tasks as ReadonlyArray<string>).includes(run.task) &&
       (run.cancelling || !isRefused(run))
     )
   const admit = (run: Run) => run.state === "Held" ? move(run, "admit", "Ready") : run
@@ -222,7 +226,7 @@ export const step = (before: State, command: Command): [State, Answer] => {
       state.coolUntil = state.now + limits[run.task as "a" | "b"].cooldown // nobody serves "c"
     }
     unsettle(run)
-    const until = state.now + workers[worker]!.lease
+    const until = leaseOf(worker)
     move(run, "claim", "Running", { token, attempt: run.attempt + 1, worker, until })
     return token
   }
@@ -324,11 +328,11 @@ export const step = (before: State, command: Command): [State, Answer] => {
           return current
         }
         if (run === undefined || run.generation > fence.generation) {
-          if (replaced.has(command.claim)) replaced.set(command.claim, state.now + workers[fence.worker]!.lease)
+          if (replaced.has(command.claim)) replaced.set(command.claim, leaseOf(fence.worker))
           return "Replaced"
         }
         if (!current) return "Lost"
-        runs.set(run.key, { ...run, until: state.now + workers[fence.worker]!.lease })
+        runs.set(run.key, { ...run, until: leaseOf(fence.worker) })
         return run.cancelling ? "Cancelled" : "Renewed"
       }
       case "Advance":
@@ -356,6 +360,10 @@ export const step = (before: State, command: Command): [State, Answer] => {
         }
         return pending.length
       }
+      case "Crash":
+        state.workers = [...workers, command.kind]
+        state.cancelled = [...state.cancelled, new Set()]
+        return undefined
     }
   }
   const answer = perform()

@@ -252,6 +252,8 @@ export const attach = Effect.fnUntraced(function*(
   const servedGroups = new Set(served)
   const holding = new Holding()
   let cancelled: Array<string> = []
+  // not that of the day: a machine's clock may be set while a worker waits
+  const millis = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   let nextAt: number | undefined
   let offset = 0
   /** It took a token, and has not looked yet. */
@@ -434,7 +436,7 @@ export const attach = Effect.fnUntraced(function*(
       }
       while (reply.verdicts.keys.length > 0) reply = yield* ask(reply.verdicts, false)
       for (const { token } of request.settle) holding.delete(token)
-      offset = reply.now - clock.currentTimeMillisUnsafe()
+      offset = reply.now - millis()
       nextAt = reply.next
       const runs = claims.length - ofFlows
       forRuns.room = runs < Math.min(capacity, batch)
@@ -451,7 +453,7 @@ export const attach = Effect.fnUntraced(function*(
   yield* Effect.forkScoped(Effect.forever(Effect.suspend(() => {
     earlier.closeUnsafe()
     if (nextAt === undefined) return earlier.await
-    const wait = nextAt - offset - clock.currentTimeMillisUnsafe()
+    const wait = nextAt - offset - millis()
     if (wait > 0) return Effect.raceFirst(Effect.sleep(Duration.millis(wait)), earlier.await)
     nextAt = undefined
     options.onWake()

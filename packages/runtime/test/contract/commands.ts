@@ -2,7 +2,7 @@
  * Random sequences of commands for the model: few keys, few times, so that commands meet.
  */
 import { Arbitrary, Schema } from "effect"
-import type { Command, GateName, State, TaskName } from "../ModelState.ts"
+import type { Command, GateName, Kind, State, TaskName } from "../ModelState.ts"
 
 export const keys = ["k1", "k2", "k3", "k4"] as const
 
@@ -37,9 +37,11 @@ const Settle = Schema.Struct({
   successor: Schema.UndefinedOr(Schema.Struct({ after: Millis, n: N }))
 })
 
+const Kinds: Schema.Codec<Kind> = Schema.Literals([0, 1])
+
 const turn = (fewest: number, most: number) =>
   Schema.TaggedStruct("Turn", {
-    worker: Schema.Literals([0, 1]),
+    kind: Kinds,
     settle: Schema.Array(Settle).check(Schema.isMinLength(fewest), Schema.isMaxLength(most)),
     capacity: Schema.Literals([0, 1, 2, 3])
   })
@@ -84,8 +86,10 @@ const Holder = Schema.Union([
 
 const Advance = Schema.TaggedStruct("Advance", { millis: Schema.Literals([1, 20, 50, 200]) })
 
+const Crash = Schema.TaggedStruct("Crash", { kind: Kinds, silent: Schema.Boolean })
+
 // what is listed twice comes up twice as often
-const Raw = Schema.Union([
+const Call = Schema.Union([
   AddNow,
   AddNow,
   AddNow,
@@ -99,13 +103,28 @@ const Raw = Schema.Union([
   Settling,
   Settling,
   Settling,
-  Advance,
   Holder,
   Holder,
   Operator
 ])
 
-/** A command that names claims by how long ago they were made. */
+/** How many commands come before it arrives. */
+const By = Schema.Literals([1, 2, 4])
+
+// a call that arrives after others that were made later, and one that arrives twice
+const Late = Schema.TaggedStruct("Late", { call: Call, by: By })
+const Twice = Schema.TaggedStruct("Twice", { call: Call, by: Schema.Literals([0, 1, 2, 4]) })
+
+const Raw = Schema.Union([
+  ...Array.from({ length: 16 }, () => Call),
+  Advance,
+  Advance,
+  Crash,
+  Late,
+  Twice
+])
+
+/** A command that names claims by how long ago they were made, and workers by their kind. */
 export type Raw = typeof Raw.Type
 
 /** Sequences of commands. */
@@ -114,25 +133,47 @@ export const sequences: Arbitrary.Arbitrary<ReadonlyArray<Raw>> = Arbitrary.arra
   maxLength: 60
 })
 
-/** The command for this state. */
-export const resolve = ({ claims }: State, raw: Raw): Command => {
+/** When a command arrives, in commands from now. */
+export const arrivals = (raw: Raw): ReadonlyArray<number> => {
+  switch (raw._tag) {
+    case "Late":
+      return [raw.by]
+    case "Twice":
+      return [0, raw.by]
+    default:
+      return [0]
+  }
+}
+
+/** The command for this state, in which it is made. */
+export const resolve = (state: State, raw: Raw): Command => {
+  const { claims, runs, workers } = state
   // before the first claim there is none to name
   const claim = (back: number) => claims.length - 1 - back
   switch (raw._tag) {
-    case "Turn":
-      return {
-        ...raw,
-        settle: raw.settle.map(({ back, ...settle }) => ({ ...settle, claim: claim(back) })).filter(({ claim }) =>
-          claim >= 0
-        )
-      }
+    case "Late":
+    case "Twice":
+      return resolve(state, raw.call)
+    case "Turn": {
+      const { capacity, kind } = raw
+      const settle = raw.settle.map(({ back, ...settle }) => ({ ...settle, claim: claim(back) }))
+      const worker = workers.lastIndexOf(kind)
+      return { _tag: "Turn", worker, capacity, settle: settle.filter(({ claim }) => claim >= 0) }
+    }
     case "Renew":
     case "Progress":
       return { _tag: raw._tag, claim: claim(raw.back) }
     case "Add": {
-      // stores differ in when they hold a run, and behind a gate the order is that of arrival
-      const { addition } = raw
-      return { ...raw, addition: { ...addition, priority: addition.gates === "none" ? addition.priority : 0 } }
+      const { gates, key, priority, redrive } = raw.addition
+      return {
+        _tag: "Add",
+        addition: {
+          ...raw.addition,
+          // stores differ in when they hold a run, and behind a gate the order is that of arrival
+          priority: gates === "none" ? priority : 0,
+          redrive: redrive ? runs.get(key)?.generation : undefined
+        }
+      }
     }
     default:
       return raw

@@ -5,7 +5,7 @@
  */
 import type { Docket } from "@effect-docket/dsl"
 import { assert, it } from "@effect/vitest"
-import { Arbitrary, Cause, Config, Effect, Layer, Option, Stream } from "effect"
+import { Arbitrary, Cause, Config, Console, Effect, Exit, Layer, Option, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as DocketEngine from "../../src/DocketEngine.ts"
 import type { Claim, DocketStore, StoredDocket, TurnRequest, WorkerSession } from "../../src/DocketStore.ts"
@@ -16,42 +16,18 @@ import {
   type Command,
   gatesOf,
   initial,
-  isPaused,
-  isStruck,
+  type Kind,
+  kinds,
   limits,
-  mayBeHeld,
-  type Run,
-  type State,
-  type TaskName,
-  workers
+  type State
 } from "../ModelState.ts"
 import { step } from "../StoreModel.ts"
-import { keys, type Raw, resolve, sequences } from "./commands.ts"
+import { arrivals, type Raw, resolve, sequences } from "./commands.ts"
 import type { Options } from "./kit.ts"
+import { compareAll, Generations, nameOf, payloadOf } from "./visible.ts"
 
-const tasks: ReadonlyArray<TaskName> = ["a", "b", "c"]
-const payloadOf = (n: number) => JSON.stringify({ n })
-const nameOf = (worker: number) => `w${worker}`
 const where = (n: number | undefined) =>
   n === undefined ? [] : [{ field: "n", operator: "equals", values: [n], bigint: false } as const]
-
-/** The generations of the store by those of the model. */
-class Generations {
-  readonly #byModel = new Map<number, number>()
-
-  of(generation: number): number {
-    return this.#byModel.get(generation) ?? -1
-  }
-
-  bind(model: number, stored: number): void {
-    const known = this.#byModel.get(model)
-    if (known !== undefined) return assert.strictEqual(stored, known, "the generation")
-    for (const [older, other] of this.#byModel) {
-      if (older < model) assert.isAbove(stored, other, "a later generation is greater")
-    }
-    this.#byModel.set(model, stored)
-  }
-}
 
 const additionOf = (addition: Addition, redrive: number | undefined): Docket.EncodedAddition => ({
   ...addition,
@@ -85,135 +61,66 @@ type Turned = Extract<Answer, { readonly claimed: unknown }>
 
 const nothing = { settle: [], lanes: undefined, except: undefined, capacity: 0 } as const
 
-/** The workers come for what is due. */
-const visit = (sessions: ReadonlyArray<WorkerSession>) =>
-  Effect.forEach(sessions, (session) => session.turn(nothing), { discard: true })
-
 /** Has a turn settle claims of its own worker alone, and each key once, as workers do: a lazy store may rely on it. */
-const own = ({ claims }: State, command: Command): Command => {
-  if (command._tag !== "Turn" || command.settle.length === 0) return command
-  const worker = claims[command.settle[0]!.claim]!.worker
-  const settle = command.settle.filter(({ claim }) => claims[claim]!.worker === worker)
+const own = ({ claims }: State, command: Command, isGone: (worker: number) => boolean): Command => {
+  if (command._tag !== "Turn") return command
+  const settled = command.settle.filter(({ claim }) => !isGone(claims[claim]!.worker))
+  if (settled.length === 0) return { ...command, settle: [] }
+  const worker = claims[settled[0]!.claim]!.worker
+  const settle = settled.filter(({ claim }) => claims[claim]!.worker === worker)
   const byKey = Map.groupBy(settle, ({ claim }) => claims[claim]!.key)
   return { ...command, worker, settle: Array.from(byKey.values(), ([first]) => first!) }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// what is to be seen
-// ---------------------------------------------------------------------------------------------------------------------
-
-const isHeld = (state: State, { task }: Run) => isPaused(state, task) || task === "c"
-
-// when a store finds out that a gate holds a run is its own affair
-const shown = (state: State, run: Run) =>
-  mayBeHeld(run) ? "Held" : run.state === "Ready" && isHeld(state, run) ? "Held" : run.state
-
-const explanation = (state: State, run: Run | undefined): ReadonlyArray<Docket.Explanation["_tag"]> => {
-  if (run === undefined) return ["Unknown"]
-  if (run.state === "Running") return ["Running"]
-  if (!isOpen(run)) return ["Finished"]
-  if (isStruck(state, run)) return ["Struck"]
-  if (run.state === "Scheduled") {
-    const settling = state.settling.get(run.task)
-    if (settling?.key === run.key && settling.waits) return ["Limited"]
-    return [run.failures === undefined ? "NotDue" : "Retrying"]
-  }
-  if (isPaused(state, run.task)) return ["Paused"]
-  const idle = run.task === "c" ? "NoWorker" : "Waiting"
-  return mayBeHeld(run) ? [idle, "Limited"] : [idle]
-}
-
-const isOpen = ({ state }: Run) => state === "Scheduled" || state === "Ready" || state === "Held" || state === "Running"
-
-const compareRun = Effect.fnUntraced(
-  function*(store: StoredDocket, state: State, key: string, generations: Generations) {
-    const run = state.runs.get(key)
-    const stored = yield* store.get(key)
-    assert.include(explanation(state, run), (yield* store.explain(key))._tag, `explain ${key}`)
-    if (run === undefined || stored === undefined) {
-      assert.strictEqual(stored?.state, run?.state, `the state of ${key}`)
-      assert.deepStrictEqual(yield* store.outcome(key, 1), { _tag: "Gone" })
-      return
-    }
-    generations.bind(run.generation, stored.generation)
-    const { generation: _, payload, ...rest } = stored
-    const state_ = mayBeHeld(run) && stored.state === "Ready" ? "Held" : stored.state
-    assert.deepStrictEqual({ ...rest, state: state_ }, {
-      task: run.task,
-      version: 1,
-      key,
-      state: shown(state, run) as Docket.EncodedRun["state"], // what is known is not `None`
-      due: run.due,
-      attempt: run.attempt,
-      worker: run.state === "Running" ? nameOf(run.worker) : undefined,
-      progress: run.progress
-    }, `get ${key}`)
-    if (isOpen(run)) assert.strictEqual(payload, payloadOf(run.n), `the payload of ${key}`)
-    const latest = run.outcomeGeneration === run.generation ? run.outcome : undefined
-    assert.deepStrictEqual(yield* store.outcome(key, stored.generation), latest, `the outcome of ${key}`)
-    // a lazy store keeps it for its retention, others for as long as there is a run
-    if (run.outcome !== undefined && (!state.isLazy || state.now < run.outcomeUntil)) {
-      const earlier = generations.of(run.outcomeGeneration)
-      assert.deepStrictEqual(yield* store.outcome(key, earlier), run.outcome, `the earlier outcome of ${key}`)
-    }
-  }
-)
-
-const compareAll = Effect.fnUntraced(function*(store: StoredDocket, state: State, generations: Generations) {
-  for (const key of keys) yield* compareRun(store, state, key, generations)
-  const runs = Array.from(state.runs.values())
-  const open = runs.filter(isOpen).toSorted((a, b) => a.due - b.due || a.generation - b.generation)
-  assert.deepStrictEqual(
-    (yield* Stream.runCollect(store.snapshot)).map(({ key }) => key),
-    open.map(({ key }) => key),
-    "the snapshot"
-  )
-  const counts = yield* store.counts
-  for (const task of tasks) {
-    const count = (which: string) => open.filter((run) => run.task === task && shown(state, run) === which).length
-    const expected = [count("Scheduled"), count("Ready") + count("Held"), count("Running")]
-    const { held, ready, running, scheduled } = counts.find((one) => one.task === task) ??
-      { scheduled: 0, ready: 0, held: 0, running: 0 }
-    assert.deepStrictEqual([scheduled, ready + held, running], expected, `the counts of ${task}`)
-    if (!open.some((run) => run.task === task && mayBeHeld(run))) {
-      assert.strictEqual(held, count("Held"), `the held ones of ${task}`)
-    }
-    const letters = yield* Stream.runCollect(store.deadLetters(task))
-    const failed = runs.filter((run) => run.task === task && run.state === "Failed")
-    assert.deepStrictEqual(
-      letters.map(({ exit, key, payload }) => [key, payload, exit]).toSorted(),
-      failed.map((run) => [run.key, payloadOf(run.n), "failure"]).toSorted(),
-      `the dead letters of ${task}`
-    )
-  }
-})
-
-// ---------------------------------------------------------------------------------------------------------------------
 // commands
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** An attached worker. */
+interface Attached {
+  readonly session: WorkerSession
+  readonly scope: Scope.Closeable
+  isGone: boolean
+  /** Tokens whose claims were to be cancelled. */
+  readonly asked: Set<string>
+}
+
 /** Runs a sequence on a docket that is empty. */
-const compare = Effect.fnUntraced(function*(store: StoredDocket, world: World, sequence: ReadonlyArray<Raw>) {
-  const sessions: Array<WorkerSession> = []
-  for (const [index, { lease, tasks }] of workers.entries()) {
-    const served = new Map(tasks.map((task) => [task, 1]))
-    sessions.push(
-      yield* store.attach({
-        worker: nameOf(index),
-        tasks: served,
+const compare = Effect.fnUntraced(function*(
+  store: StoredDocket,
+  world: World,
+  sequence: ReadonlyArray<Raw>,
+  count: (what: string) => void
+) {
+  const scope = yield* Effect.scope
+  const workers: Array<Attached> = []
+  const attach = Effect.fnUntraced(function*(kind: number) {
+    const { lease, tasks } = kinds[kind]!
+    const own = yield* Scope.fork(scope)
+    const session = yield* Scope.provide(
+      store.attach({
+        worker: nameOf(workers.length),
+        tasks: new Map(tasks.map((task) => [task, 1])),
         lanes: ["default"],
         lease,
         gates: new Map(Object.entries(limits)),
         onWake: () => {}
-      })
+      }),
+      own
     )
-  }
+    workers.push({ session, scope: own, isGone: false, asked: new Set() })
+  })
+  for (const kind of kinds.keys()) yield* attach(kind)
   yield* world.begin
   const generations = new Generations()
   const claims: Array<Claim> = []
   let state = initial(epoch, world.isLazy)
-  /** Tokens whose claims were to be cancelled, by worker. */
-  const asked = workers.map(() => new Set<string>())
+  /** The workers come for what is due. */
+  const visit = Effect.suspend(() =>
+    Effect.forEach(kinds.keys(), (kind) => workers[state.workers.lastIndexOf(kind as Kind)]!.session.turn(nothing), {
+      discard: true
+    })
+  )
   const ask = (command: Command) => {
     const [next, answer] = step(state, command)
     state = next
@@ -239,7 +146,7 @@ const compare = Effect.fnUntraced(function*(store: StoredDocket, world: World, s
       const next = successor && { due: { after: successor.after }, payload: payloadOf(successor.n), version: 1 }
       return { key, generation, token, change, successor: next }
     })
-    const session = sessions[command.worker]!
+    const { asked, session } = workers[command.worker]!
     const reply = yield* session.turn({ settle, capacity: command.capacity, lanes: undefined, except: undefined })
     const claimed = Array.from(reply.claimed)
     const cancelTokens = new Set(reply.cancelled)
@@ -293,8 +200,8 @@ const compare = Effect.fnUntraced(function*(store: StoredDocket, world: World, s
     assert.deepStrictEqual(reply.settled, answer.settled, "what was settled")
     const cancelled = Array.from(answer.cancelled, (token) => claims[token]!.token)
     if (world.isLazy) {
-      for (const token of cancelled) asked[command.worker]!.add(token)
-      for (const token of cancelTokens) assert.isTrue(asked[command.worker]!.has(token), "what was cancelled")
+      for (const token of cancelled) asked.add(token)
+      for (const token of cancelTokens) assert.isTrue(asked.has(token), "what was cancelled")
     } else {
       assert.deepStrictEqual(cancelTokens, new Set(cancelled), "what was cancelled")
       assert.strictEqual(
@@ -312,12 +219,10 @@ const compare = Effect.fnUntraced(function*(store: StoredDocket, world: World, s
         return yield* turn(command)
       case "Add": {
         const { addition } = command
-        const known = state.runs.get(addition.key)
-        const redrive = addition.redrive && known !== undefined
-        const latest = redrive ? generations.of(known.generation) : undefined
-        const wanted = known?.state === "Failed" ? latest : redrive ? -1 : undefined
+        const { redrive } = addition
+        const wanted = redrive === undefined ? undefined : generations.of(redrive)
         const added = yield* Effect.result(store.add([additionOf(addition, wanted)], { atomic: true }))
-        const answer = ask({ _tag: "Add", addition: { ...addition, redrive } })
+        const answer = ask(command)
         if (added._tag === "Failure") {
           return assert.deepStrictEqual({ exists: addition.key, reason: added.failure.reason._tag }, {
             ...Object(answer),
@@ -331,7 +236,8 @@ const compare = Effect.fnUntraced(function*(store: StoredDocket, world: World, s
         assert.strictEqual(disposition, answer.disposition, "what was added")
         assert.strictEqual(due, answer.due, "when it is due")
         assert.strictEqual(added.success[0]!.key, answer.key, "what was joined")
-        if (disposition !== "Struck" && disposition !== "Limited") generations.bind(answer.generation, generation)
+        if (answer.generation === 0) assert.strictEqual(generation, 0)
+        else generations.bind(answer.generation, generation)
         return
       }
       case "Cancel":
@@ -342,13 +248,13 @@ const compare = Effect.fnUntraced(function*(store: StoredDocket, world: World, s
         const answer = ask(command)
         if (claim === undefined) return
         if (command._tag === "Progress") return assert.strictEqual(yield* store.progress(claim, "1"), answer)
-        const session = sessions[state.claims[command.claim]!.worker]!
+        const { session } = workers[state.claims[command.claim]!.worker]!
         return assert.deepStrictEqual(yield* session.renew([claim]), [answer as never])
       }
       case "Advance":
         ask(command)
         yield* world.advance(command.millis)
-        return yield* world.isLazy ? visit(sessions) : Effect.void
+        return yield* world.isLazy ? visit : Effect.void
       case "Strike": {
         const { n, task, until } = command
         ask(command)
@@ -365,14 +271,43 @@ const compare = Effect.fnUntraced(function*(store: StoredDocket, world: World, s
         return yield* store.resume({ task: command.task, lane: undefined })
       case "Clear":
         return assert.strictEqual(yield* store.clear, ask(command))
+      case "Crash": {
+        const crashed = workers[state.workers.lastIndexOf(command.kind)]!
+        ask(command)
+        yield* attach(command.kind)
+        if (command.silent) return
+        crashed.isGone = true
+        return yield* Scope.close(crashed.scope, Exit.void)
+      }
     }
   })
 
-  for (const [index, raw] of sequence.entries()) {
-    const command = world.isLazy ? own(state, resolve(state, raw)) : resolve(state, raw)
-    yield* Effect.andThen(perform(command), Effect.suspend(() => compareAll(store, state, generations))).pipe(
-      Effect.catchCause((cause) => Effect.fail(`command ${index}, ${JSON.stringify(command)}: ${describe(cause)}`))
-    )
+  const isGone = (worker: number) => workers[worker]!.isGone
+  /** What a worker had sent is lost with its connection. */
+  const isLost = (command: Command) => {
+    if (command._tag === "Turn") return isGone(command.worker)
+    const claim = command._tag === "Renew" ? state.claims[command.claim] : undefined
+    return claim !== undefined && isGone(claim.worker)
+  }
+  /** What is under way, and before which command it arrives. */
+  let sent: Array<{ readonly at: number; readonly command: Command }> = []
+  for (let index = 0; index < sequence.length || sent.length > 0; index++) {
+    const raw = sequence[index]
+    if (raw?._tag === "Late" || raw?._tag === "Twice") count(raw._tag)
+    const made = raw && resolve(state, raw)
+    const command = made && world.isLazy ? own(state, made, isGone) : made
+    if (command !== undefined) { for (const by of arrivals(raw!)) sent.push({ at: index + by, command }) }
+    const arrived = sent.filter(({ at }) => at <= index)
+    sent = sent.filter(({ at }) => at > index)
+    for (const { command } of arrived) {
+      if (isLost(command)) continue
+      count("commands")
+      count(command._tag)
+      if (command._tag === "Turn") { for (const { change } of command.settle) count(change._tag) }
+      yield* Effect.andThen(perform(command), Effect.suspend(() => compareAll(store, state, generations))).pipe(
+        Effect.catchCause((cause) => Effect.fail(`command ${index}, ${JSON.stringify(command)}: ${describe(cause)}`))
+      )
+    }
   }
 })
 
@@ -385,47 +320,68 @@ const describe = (cause: Cause.Cause<unknown>): string => {
 }
 
 const settings = Config.all({
-  runs: Config.withDefault(Config.Int("DOCKET_MODEL_RUNS"), 300),
-  seed: Config.withDefault(Config.String("DOCKET_MODEL_SEED"), "docket"),
+  runs: Config.option(Config.Int("DOCKET_MODEL_RUNS")),
+  seed: Config.option(Config.String("DOCKET_MODEL_SEED")),
   replay: Config.option(Config.String("DOCKET_MODEL_REPLAY"))
 })
 
-/** Registers the test. The layer is built anew for each sequence. */
+/** How many sequences, and which. */
+export interface Sequences {
+  readonly runs: number
+  readonly seed: string
+}
+
+/** Registers the test, of a few hundred sequences or those that are wanted. The layer is built anew for each of them. */
 export const comparison = (
+  name: string,
   layer: Layer.Layer<DocketStore, unknown>,
   options: Options | undefined,
+  wanted?: Sequences,
   world: World = promptly
 ): void => {
+  const about = wanted === undefined ? "" : `: ${wanted.seed}`
   const environment = DocketEngine.layer({ name: "model" }).pipe(
     Layer.provideMerge(layer),
     Layer.provideMerge(world.isLazy ? Layer.empty : testClock.layer),
     Layer.fresh
   )
-  const property = (sequence: ReadonlyArray<Raw>) =>
-    Effect.gen(function*() {
-      const { store } = yield* DocketEngine.DocketEngine
-      yield* Effect.scoped(compare(store, world, sequence))
-      yield* store.resume({ task: undefined, lane: undefined })
-      const leaks = options?.leaks === undefined ? [] : yield* options.leaks(store)
-      return yield* leaks.length === 0 ? Effect.succeed(true) : Effect.fail(`it leaks: ${leaks.join(", ")}`)
-    }).pipe(Effect.provide(environment), Effect.mapError(String))
   const test = world.isLazy ? it.live : it.effect
   test(
-    "random commands → the same answers, and the same to be seen, as the model says",
+    `random commands → the same answers, and the same to be seen, as the model says${about}`,
     () =>
       Effect.gen(function*() {
-        const { replay, runs, seed } = yield* settings
+        const given = yield* settings
+        const runs = Option.getOrElse(given.runs, () => wanted?.runs ?? 300)
+        const seed = Option.getOrElse(given.seed, () => wanted?.seed ?? "docket")
+        const figures: Record<string, number> = { sequences: runs, commands: 0 }
+        const count = (what: string) => {
+          figures[what] = (figures[what] ?? 0) + 1
+        }
+        const property = (sequence: ReadonlyArray<Raw>) =>
+          Effect.gen(function*() {
+            const { store } = yield* DocketEngine.DocketEngine
+            yield* Effect.scoped(compare(store, world, sequence, count))
+            yield* store.resume({ task: undefined, lane: undefined })
+            const leaks = options?.leaks === undefined ? [] : yield* options.leaks(store)
+            return yield* leaks.length === 0 ? Effect.succeed(true) : Effect.fail(`it leaks: ${leaks.join(", ")}`)
+          }).pipe(Effect.provide(environment), Effect.mapError(String))
         const result = yield* Arbitrary.checkEffect(sequences, property, {
           runs,
           seed,
           size: 60,
           maxShrinks: 2000,
-          replay: Option.getOrUndefined(replay)
+          replay: Option.getOrUndefined(given.replay)
         })
         const failure = result._tag === "Falsified" && result.failure._tag === "PropertyError"
           ? result.failure.error
           : ""
         assert.strictEqual(result._tag, "Passed", `${Arbitrary.formatCheckFailure(result)}\n${failure}`)
+        // not on the console of the test, which keeps it for itself
+        yield* Effect.provideService(
+          Console.log(`model of "${name}", seed "${seed}": ${JSON.stringify(figures)}`),
+          Console.Console,
+          globalThis.console
+        )
       }),
     600_000
   )

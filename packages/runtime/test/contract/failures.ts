@@ -385,7 +385,7 @@ export const failures = ({ drain, eventually, isLive, pass, passing, test }: Kit
     })))
   })
 
-  test("redrive without a repair keeps the stored payload; of a run that was added again meanwhile it does nothing", () =>
+  test("redrive without a repair keeps the stored payload; of a run that was added again meanwhile, or is forgotten, nothing", () =>
     Effect.gen(function*() {
       const store = yield* stored
       const fail = Effect.gen(function*() {
@@ -403,6 +403,10 @@ export const failures = ({ drain, eventually, isLive, pass, passing, test }: Kit
       const late = yield* add("k", { payload: letter.payload, redrive: first.generation })
       assert.strictEqual(late.disposition, "Existing", "that generation is not the latest any more")
       assert.deepStrictEqual((yield* store.get("k"))!.state, "Failed")
+      const gone = yield* add("gone", { retention: { success: 0, failure: 0 } })
+      yield* fail
+      const forgotten = yield* add("gone", { redrive: gone.generation })
+      assert.deepStrictEqual([forgotten.disposition, yield* store.get("gone")], ["Existing", undefined])
     }))
 
   for (

@@ -791,6 +791,22 @@ export const flows = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
     }).pipe(Effect.provide(layer))
   })
 
+  /** A member of `Total`, as an interpreter adds it. */
+  const memberOf = (generation: number, key: string, index: number) =>
+    addition(key, {
+      task: "Work",
+      payload: "{\"n\":0}",
+      thread: {
+        flow: "Total",
+        version: 1,
+        step: "1/0",
+        state: "{\"x\":{\"t\":\"step\",\"p\":\"1/0\"},\"s\":\"1\"}",
+        deadline: undefined,
+        onCancel: "end",
+        parent: { key: "k", generation, gather: "1", index }
+      }
+    })
+
   test("a member that has ended is added again, by a repeated request → Existing, it does not run twice", () => {
     const over = signal()
     const { count, layer } = tasks({ work: (n) => n === 0 ? Effect.void : over.await })
@@ -800,22 +816,33 @@ export const flows = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
       const worker = yield* start(All, { flows: [Total], drainTimeout: 0 })
       yield* eventually(Effect.map(Docket.explain("k"), (why) => why._tag === "Gathering" && why.succeeded === 1))
       const { generation } = (yield* store.get("k"))!
-      const thread = {
-        flow: "Total",
-        version: 1,
-        step: "1/0",
-        state: "{}",
-        deadline: undefined,
-        onCancel: "end",
-        parent: { key: "k", generation, gather: "1", index: 0 }
-      } as const
-      const member = addition("k/1/0", { task: "Work", payload: "{\"n\":0}", thread })
+      const member = memberOf(generation, "k/1/0", 0)
       assert.deepStrictEqual((yield* store.add([member], { atomic: false })).map((one) => one.disposition), [
         "Existing"
       ])
       yield* over.open
       assert.strictEqual(yield* passing(end), 1)
       assert.strictEqual(count("Work"), 2)
+      yield* worker.stop
+    }).pipe(Effect.provide(layer))
+  })
+
+  test("two runs report to one place of a gather → the first report counts", () => {
+    const [first, rest] = [signal(), signal()]
+    const { layer } = tasks({ work: (n) => n === 0 ? Effect.void : n === 1 ? first.await : rest.await })
+    const succeeded = Effect.map(Docket.explain("k"), (why) => why._tag === "Gathering" ? why.succeeded : undefined)
+    return Effect.gen(function*() {
+      const store = yield* stored
+      const { await: end } = yield* Docket.start(Total, { n: 3 }, { key: "k" })
+      const worker = yield* start(All, { flows: [Total] })
+      yield* eventually(Effect.map(succeeded, (n) => n === 1))
+      yield* store.add([memberOf((yield* store.get("k"))!.generation, "twin", 1)], { atomic: false })
+      yield* eventually(Effect.map(succeeded, (n) => n === 2))
+      yield* first.open
+      yield* eventually(Effect.map(stateOf("k/1/1"), (state) => state === undefined))
+      assert.strictEqual(yield* succeeded, 2)
+      yield* rest.open
+      assert.strictEqual(yield* passing(end), 2)
       yield* worker.stop
     }).pipe(Effect.provide(layer))
   })

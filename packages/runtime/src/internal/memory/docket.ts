@@ -107,6 +107,8 @@ export class MemoryDocket {
     const joined = debounce && this.#gates.joined(debounce, now)
     // who asks for it replaces the run instead
     const joins = joined !== undefined && (joined.run !== known || addition.onExisting !== "replace")
+    // what it would redrive is forgotten
+    if (known === undefined && addition.redrive !== undefined) return { disposition: "Existing", generation: 0, due: 0 }
     if (known !== undefined && !(joins && joined.run === known)) {
       // a member of an earlier generation makes room
       const keeps = parent === undefined

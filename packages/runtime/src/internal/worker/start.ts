@@ -100,7 +100,7 @@ export const start = Effect.fnUntraced(function*(
   })
   const loop = new Loop(store, session, signal, clock, settings, programs, flows)
   const { now } = yield* session.turn({ settle: [], capacity: 0, lanes: undefined, except: undefined })
-  const begun = clock.currentTimeMillisUnsafe()
+  const begun = loop.millis()
   for (const { options: { perpetual }, task } of programs.values()) {
     if (perpetual?.automatic !== true) continue
     const seed = yield* Interpreter.encodeSeed(operation, { docket: store, task }, task, undefined, undefined)
@@ -116,7 +116,7 @@ export const start = Effect.fnUntraced(function*(
       every: Interpreter.seedInterval,
       get: store.get,
       // the first time before the loop has heard of the store's clock
-      seed: Effect.suspend(() => add(now + clock.currentTimeMillisUnsafe() - begun))
+      seed: Effect.suspend(() => add(now + loop.millis() - begun))
     })
     // a finite worker that is asked for so many runs has them, also of a chain that was ended
     yield* limits?.has(task._tag) === true ? add(now) : chain.check
