@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import type * as SchemaIssue from "effect/SchemaIssue"
 import type * as Task from "../Task.ts"
 import { TaskFailure } from "../TaskFailure.ts"
 import * as options from "./options.ts"
@@ -49,7 +50,7 @@ const guarded = <A>(step: () => Effect.Effect<A, unknown>): Step<A> => {
 }
 
 /** The success of a step, if it is known without a fiber. */
-export const known = <A>(step: Step<A>): Exit.Success<A> | undefined =>
+export const known = <A>(step: Effect.Effect<A, unknown>): Exit.Success<A> | undefined =>
   Exit.isExit(step) && Exit.isSuccess(step) ? step as Exit.Success<A> : undefined // an exit of a step is one of its values
 
 /**
@@ -108,6 +109,13 @@ const encoder = (schema: Schema.Top): (value: unknown) => Effect.Effect<unknown,
       )
     : Schema.encodeUnknownEffect(jsonCodec(schema))
 
+/** From the constructor input: the value, defaults applied. */
+const construct = (schema: Schema.Top, input: unknown): Step<unknown> =>
+  guarded(() => {
+    const made = schema.makeEffect(input) as Effect.Effect<unknown, SchemaIssue.Issue> // whoever runs it provides the services
+    return known(made) ?? Effect.mapError(made, (issue) => new Schema.SchemaError(issue))
+  })
+
 /** Builds the values of a schema, and keeps them as text. */
 export const jsonStep = (schema: Schema.Top): {
   /** From the constructor input: the value (defaults applied), and its text. */
@@ -119,7 +127,7 @@ export const jsonStep = (schema: Schema.Top): {
   return {
     encode: (input) =>
       andThen(
-        guarded(() => Effect.mapError(schema.makeEffect(input), (issue) => new Schema.SchemaError(issue))),
+        construct(schema, input),
         (value) =>
           andThen(guarded(() => encode(value)), (encoded) =>
             andThen(stringify(encoded), (json) => Exit.succeed({ value, json })))
@@ -156,17 +164,11 @@ const make = (task: Task.Any): Codec => {
   const decodeProgress = Schema.decodeUnknownEffect(progress)
   // a payload that can be built from nothing may be left out
   const empty = Predicate.hasProperty(task.payloadSchema, "fields") ? {} : undefined
-  const construct = (input: unknown) =>
-    guarded(() =>
-      Effect.mapError(
-        task.payloadSchema.makeEffect(input === undefined ? empty : input),
-        (issue) => new Schema.SchemaError(issue)
-      )
-    )
+  const constructPayload = (input: unknown) => construct(task.payloadSchema, input === undefined ? empty : input)
   return {
     encodePayload: (input) =>
       andThen(
-        construct(input),
+        constructPayload(input),
         (value) =>
           andThen(guarded(() => encodePayload(value)), (encoded) =>
             andThen(stringify(encoded), (json) => Exit.succeed({ value, json })))
@@ -174,7 +176,7 @@ const make = (task: Task.Any): Codec => {
     decodePayload: (json, version) =>
       andThen(parse(json), (stored) =>
         version < current && migrate !== undefined
-          ? andThen(guarded(() => Exit.succeed(migrate(stored, version))), construct)
+          ? andThen(guarded(() => Exit.succeed(migrate(stored, version))), constructPayload)
           : guarded(() => decodePayload(stored))),
     // the form of `Schema.Exit`, written without its detour
     encodeSuccess: (value) =>

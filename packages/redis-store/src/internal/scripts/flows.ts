@@ -61,6 +61,18 @@ function flow()
     end
     return t, stop
   end
+  -- The same to read only, and its index: what members of a fan-out share is read once for all of them.
+  local common = {}
+  function m.glance(v, p)
+    local length, index, deadline = unpackFrom('>I4I4d', v, p)
+    local rest = sub(v, p + 16, p + 3 + length)
+    local t = common[rest]
+    if not t or t.deadline ~= deadline then
+      t = m.part(v, p)
+      common[rest] = t
+    end
+    return t, index
+  end
   function m.pack(t)
     local tail = ''
     if t.exit ~= '' or t.stopped ~= '' or t.waits ~= '' or t.last ~= '' then
@@ -193,14 +205,14 @@ function flow()
   end
 
   -- Hears how a member ended. What comes for another generation, or a second time, is too late.
-  function m.report(t, letter, text)
+  function m.report(t, index, letter, text)
     local p = parentOf(t.key, t.generation)
     if not p then return end
     local key, id, r = t.key, t.gather, p.r
     local g = begin(key, r, id)
-    local place = g.prefix .. t.index
-    if t.index >= g.places then
-      g.places = t.index + 1
+    local place = g.prefix .. index
+    if index >= g.places then
+      g.places = index + 1
     elseif g.told[place] or redis.call('HEXISTS', named[key], place) == 1 then
       return
     end
@@ -438,7 +450,7 @@ function flow()
     else
       disown(key, t)
     end
-    if t.key ~= '' then m.report(t, letter, text) end
+    if t.key ~= '' then m.report(t, t.index, letter, text) end
   end
   -- It is replaced, or cleared.
   function m.left(r, key)
@@ -449,7 +461,7 @@ function flow()
   end
   function m.cleared(r, key)
     m.left(r, key)
-    if named[r.part.key] then m.report(r.part, 'G', '') end
+    if named[r.part.key] then m.report(r.part, r.part.index, 'G', '') end
   end
 
   -- Whether a pending run is a member of the same generation of a parent.

@@ -150,7 +150,7 @@ end
 
 -- what belongs to a flow may concern more than was named
 local changes
-local parts = {}
+local records, parts, places = {}, {}, {}
 if wary then
   changes = {}
   local more, want = wanting()
@@ -170,8 +170,8 @@ if wary then
       if flags >= 8 then
         p = p + gl
         if flags % 8 >= 4 then _, p = gatesAt(v, p) end
-        parts[i] = flow().part(v, p)
-        parts[i].record = v
+        records[i] = v
+        parts[i], places[i] = flow().glance(v, p)
         flowing.wants(parts[i], keys[i], want)
       end
       local members = changes[i] and changes[i].members
@@ -184,9 +184,10 @@ if wary then
   if #more > 1 then return more end
 end
 
--- Whether a part of a flow has nobody but its parent to tell, and nothing besides its record.
-local function isLeaf(part, record)
-  return part and part.record == record and part.key ~= '' and not part.owns and part.deadline == math.huge
+-- Whether what a part of a flow concerns is known, and is nothing but its record and its parent.
+local function isLeaf(i, record)
+  local part = records[i] == record and parts[i]
+  return part and part.key ~= '' and not part.owns and part.deadline == math.huge
 end
 
 -- what has completed, and nothing else: most of what there is
@@ -202,7 +203,7 @@ for i = 1, plain do
   end
   if state ~= RUNNING or current ~= held then
     answers[i] = refusal(v, done, held)
-  elseif flags >= 8 and not (keepS == 0 and not watched and isLeaf(parts[i], v)) then
+  elseif flags >= 8 and not (keepS == 0 and not watched and isLeaf(i, v)) then
     answers[i] = 'A'
     local r = decode(v)
     r.settled = held
@@ -223,7 +224,7 @@ for i = 1, plain do
     end
     cache[key] = false
     dirty[key] = true
-    if flags >= 8 then flowing.report(parts[i], 'D', exit) else finished(gid, key, generation, 'Exit', exit) end
+    if flags >= 8 then flowing.report(parts[i], places[i], 'D', exit) else finished(gid, key, generation, 'Exit', exit) end
   end
 end
 for from = 1, #forgotten, 4000 do redis.call('DEL', unpack(forgotten, from, math.min(from + 3999, #forgotten))) end
