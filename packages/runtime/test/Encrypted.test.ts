@@ -116,14 +116,18 @@ describe("Encrypted fields", () => {
     }).pipe(withKeys(recent), Effect.provide(Kit.live(Steps, StepsLive)))
   })
 
-  it.effect("cannot be compared by a strike", () =>
-    Effect.gen(function*() {
-      const error = yield* Effect.flip(
-        Docket.strike(Charge, { where: { card: Redacted.make("x") }, reason: "stolen" })
-      )
-      assert.strictEqual(error.reason._tag, "InvalidPayload")
-      assert.include(error.message, "field card is encrypted")
-    }).pipe(Effect.provide(bundle)))
+  it.effect("cannot be compared by a strike, also where they may be missing", () => {
+    const Maybe = Task.make("Maybe", { payload: { card: Schema.NullOr(scenario.Hidden("Maybe.card")) } })
+    return Effect.gen(function*() {
+      for (const task of [Charge, Maybe] as const) {
+        const error = yield* Effect.flip(
+          Docket.strike(task, { where: { card: Redacted.make("x") }, reason: "stolen" })
+        )
+        assert.strictEqual(error.reason._tag, "InvalidPayload")
+        assert.include(error.message, "field card is encrypted")
+      }
+    }).pipe(Effect.provide(bundle))
+  })
 
   it("are refused by the compiler where there is no keyring", () => {
     const Engine = DocketEngine.layerMemory

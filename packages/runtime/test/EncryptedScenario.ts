@@ -15,7 +15,7 @@ export const secrets = {
   step: "step-progress-secret"
 }
 
-const Hidden = (field: string) => Encrypted.make(field, Schema.Redacted(Schema.String))
+export const Hidden = (field: string) => Encrypted.make(field, Schema.Redacted(Schema.String))
 
 class Declined extends Schema.TaggedError<Declined>()("Declined", { why: Hidden("Declined.why") }) {}
 

@@ -25,7 +25,9 @@ class Poll extends Task.make("Poll", {
 }) {}
 /** Ends when it is interrupted, five seconds later. */
 class Stubborn extends Task.make("Stubborn", { payload: Schema.Int }) {}
-class Tasks extends TaskGroup.make(Wait, Fail, Undo, Split, Poll, Stubborn) {}
+/** Once an hour, where it is added by itself. */
+class Alert extends Task.make("Alert", { payload: Schema.Int, cooldown: { for: "1 hour" } }) {}
+class Tasks extends TaskGroup.make(Wait, Fail, Undo, Split, Poll, Stubborn, Alert) {}
 
 /** The tasks; what began, with its time in seconds; the keys of `Poll`. */
 const bundle = () => {
@@ -37,6 +39,7 @@ const bundle = () => {
     Wait: (n) => note(`Wait ${n}`).pipe(Effect.andThen(Effect.sleep(n * second)), Effect.as(n)),
     Fail: (n) => Effect.andThen(note(`Fail ${n}`), Effect.fail(new Boom())),
     Undo: (n) => note(`Undo ${n}`),
+    Alert: (n) => note(`Alert ${n}`),
     Split: (n) => Effect.as(note(`Split ${n}`), Array.from({ length: n }, (_, i) => i)),
     Stubborn: (n) =>
       Effect.andThen(note(`Stubborn ${n}`), Effect.onInterrupt(Effect.never, () => Effect.sleep(5 * second))),
@@ -171,6 +174,18 @@ describe("flows, and what is over", () => {
       yield* Effect.forkChild(Effect.andThen(Effect.sleep(30 * second), Docket.cancel("k")))
       assert.strictEqual(yield* endOf(Fan), "35 Cancelled")
       assert.deepStrictEqual(bodies, ["0 Wait 1", "1 Split 2", "1 Stubborn 0", "1 Stubborn 1", "35 Undo 1"])
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("a cooldown is about additions: steps neither wait for it nor begin it", () => {
+    const { bodies, layer } = bundle()
+    const Loud = Flow.make("Loud", Flow.andThen(Alert, Alert, () => 2))
+    return Effect.gen(function*() {
+      assert.strictEqual(yield* endOf(Loud), "0 value undefined")
+      assert.strictEqual((yield* Docket.add(Alert, 3)).disposition, "Added")
+      assert.strictEqual(yield* endOf(Loud), "0 value undefined")
+      assert.deepStrictEqual(bodies, ["0 Alert 1", "0 Alert 2", "0 Alert 3", "0 Alert 1", "0 Alert 2"])
+      assert.strictEqual((yield* Docket.add(Alert, 4)).disposition, "Limited")
     }).pipe(Effect.provide(layer))
   })
 })

@@ -6,7 +6,7 @@ import * as Schema from "effect/Schema"
 import { DocketError, InvalidPayload } from "../DocketError.ts"
 import * as Strike from "../Strike.ts"
 import type * as Task from "../Task.ts"
-import { isEncrypted } from "./redacted.ts"
+import { mayBeEncrypted } from "./redacted.ts"
 import type { EncodedCondition } from "./wire.ts"
 
 const refuse = (operation: string, task: Task.Any, message: string) =>
@@ -26,7 +26,7 @@ export const conditions = Effect.fnUntraced(function*(
   for (const field of Object.keys(where).toSorted()) {
     const { operator, values } = Strike.parts(where[field])
     const schema = schemas[field] ?? Schema.Unknown
-    if (isEncrypted(schema.ast)) {
+    if (mayBeEncrypted(schema.ast)) {
       return yield* refuse(operation, task, `field ${field} is encrypted, it cannot be compared`)
     }
     const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(schema)) as (

@@ -258,8 +258,8 @@ const encodeStep = (
     const { gates, lane, maxBytes, priority, version } = world.optionsOf(task)
     if (isLonger(json, maxBytes)) return Exit.fail(`it has more than the ${maxBytes} bytes that \`maxBytes\` allows`)
     const step = Result.try((): Step => {
-      // a step is no addition: it does not settle, and it does not wait for a cooldown
-      const { debounce: _, ...rest } = gates === undefined ? {} : gatesOf(task._tag, gates, value) ?? {}
+      // a step is no addition: it does not settle, and it neither waits for a cooldown nor begins one
+      const { cooldown: _, debounce: __, ...rest } = gates === undefined ? {} : gatesOf(task._tag, gates, value) ?? {}
       return {
         task: task._tag,
         version,

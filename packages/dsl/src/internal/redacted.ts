@@ -20,8 +20,12 @@ export class EncryptedLink<in out T, in out E, RD, RE> extends SchemaTransformat
 }
 
 /** Whether a schema encodes to an encrypted text. */
-export const isEncrypted = (ast: SchemaAST.AST): boolean =>
+const isEncrypted = (ast: SchemaAST.AST): boolean =>
   ast.encoding?.some(({ transformation }) => encrypted in transformation) === true
+
+/** Whether some values of a schema are encrypted, each time to another text. */
+export const mayBeEncrypted = (ast: SchemaAST.AST): boolean =>
+  isEncrypted(ast) || (SchemaAST.isUnion(ast) && ast.types.some(mayBeEncrypted))
 
 const redacted = "effect/schema/Redacted"
 
