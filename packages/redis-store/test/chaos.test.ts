@@ -119,6 +119,15 @@ describe("chaos", () => {
         ...body(2, 3900, 3905),
         ...settle(2, 3906)
       ]],
+      ["a second claim within the lease that was renewed", "within its lease", [
+        ...added,
+        claim(1),
+        ...body(1, 0, 5000),
+        { tag: "renewed", at: from + 2000, token: "1" },
+        claim(2, { attempt: 2, lost: 1, startedAt: from + 5000 }),
+        ...body(2, 5000, 5005),
+        ...settle(2, 5006)
+      ]],
       ["a second claim without a loss", "without a loss", [...added, claim(1), claim(2, { startedAt: from + 9000 })]],
       ["a claim after the end", "after its end", [
         ...good,

@@ -9,6 +9,7 @@ import { Effect, Layer, Option, Stream } from "effect"
 import type { Redis } from "ioredis"
 import * as Chaos from "../../runtime/test/fuzz/Chaos.ts"
 import * as Stored from "../../runtime/test/fuzz/Stored.ts"
+import * as layout from "../src/internal/layout.ts"
 import { docketIn, logs, range, uniqueName } from "./kit.ts"
 import * as servers from "./server.ts"
 
@@ -127,4 +128,70 @@ describe("a record that something else has written", () => {
         }
       }))
   }
+})
+
+describe("a run of a flow that something else has written to", () => {
+  it.live("has another byte: it is seen, and the others run", () =>
+    Effect.gen(function*() {
+      const { admin, url } = yield* server
+      for (const n of range(Math.ceil(Chaos.cases / 4))) {
+        const seed = Chaos.seed + n
+        const chaos = yield* Chaos.make(seed)
+        const name = uniqueName()
+        yield* Effect.gen(function*() {
+          const docket = yield* Docket.Docket
+          const others = range(5).map(String)
+          // one is due at once, the other one waits
+          yield* Docket.start(Stored.Steps, { n: 1 }, { key: "victim", after: chaos.int(2) * 60_000 })
+          yield* Effect.forEach(others, (key) => Docket.add(Stored.Beside, { n: 1 }, { key }))
+          const runs = `docket:{${name}}:runs`
+          const record = yield* Effect.promise(() => admin.hgetBuffer(runs, "victim"))
+          const damaged = Buffer.from(record!)
+          damaged[86 + chaos.int(record!.length - 86)] = chaos.int(256)
+          // hset takes bytes as well
+          yield* Effect.promise(() => admin.hset(runs, "victim", damaged as unknown as string))
+          yield* drain(others)
+          yield* Stored.orderly("reading", docket.get("victim"))
+          yield* Stored.orderly("explaining", docket.explain("victim"))
+          yield* Stored.orderly("cancelling", docket.cancel("victim"))
+          yield* docket.clear
+        }).pipe(
+          Effect.provide(liveIn(url, name), { local: true }),
+          Effect.timeout("10 seconds"),
+          Effect.catchCause((cause) => Effect.die(new Error(`FUZZ_CASES=4 FUZZ_SEED=${seed}`, { cause })))
+        )
+      }
+    }))
+})
+
+describe("a reply that no script of ours makes", () => {
+  /** Bytes that begin as a record or an outcome does, with lengths that may be wrong. */
+  const bytes = (chaos: Chaos.Chaos): Buffer => {
+    const all = Buffer.from(range(chaos.int(300)).map(() => chaos.int(256)))
+    if (all.length < 130 || chaos.int(3) === 0) return all
+    all[0] = chaos.int(12)
+    all[1] = chaos.pick([0, 2, 4, 8, 12, 17])
+    all.writeUInt16BE(chaos.int(20), chaos.pick([34, 38]))
+    all.writeUInt16BE(chaos.int(20), 84)
+    // the length of a part of a flow, behind the group, and those in it
+    all.writeUInt32BE(chaos.pick([0, 42, 60]), Math.min(86 + all.readUInt16BE(84), all.length - 4))
+    return all
+  }
+  it.effect("is read as something, and nothing throws", () =>
+    Effect.gen(function*() {
+      for (const n of range(Chaos.cases * 10)) {
+        const chaos = yield* Chaos.make(Chaos.seed + n)
+        const reply = bytes(chaos)
+        const read = () => {
+          layout.readRecord(reply)
+          layout.readDone(reply)
+          layout.readMember(reply)
+          layout.readTexts(reply)
+          layout.readHeld(reply)
+          layout.readMore([reply, reply])
+          layout.readRefused([reply, reply, reply])
+        }
+        assert.doesNotThrow(read, `FUZZ_CASES=1 FUZZ_SEED=${Chaos.seed + n}`)
+      }
+    }))
 })

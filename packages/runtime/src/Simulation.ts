@@ -41,11 +41,11 @@ export type Disturbance =
   | "kill"
   | "stop"
   | "freeze"
-  /** The clocks of workers are off. */
+  /** The clocks of workers are off, and are set while they work, forward or back. */
   | "skew"
   /** All clocks jump forward. */
   | "jump"
-  /** Additions are repeated, or replaced, runs cancelled, and so on. */
+  /** Additions are repeated, or replaced, runs cancelled, tasks and lanes paused, tasks or some of their payloads struck, and so on. */
   | "add"
   | "replace"
   | "cancel"

@@ -5,7 +5,7 @@
 import { type Docket, DocketError } from "@effect-docket/dsl"
 import { refusalReason } from "@effect-docket/dsl/Interpreter"
 import * as Effect from "effect/Effect"
-import { type Connection, script } from "./connection.ts"
+import { type Connection, script, unreadable } from "./connection.ts"
 import {
   gatesText,
   groupId,
@@ -184,13 +184,7 @@ const call = Effect.fnUntraced(function*(
       ...args
     ])) as Reply // what the script replies
     if (word(reply[0]) !== "more") return reply
-    if (!nameMore(made, readMore(reply)!)) {
-      const cause = new Error("what is stored under one of its keys cannot be read")
-      return yield* new DocketError.DocketError({
-        operation: "add",
-        reason: new DocketError.StoreUnavailable({ cause })
-      })
-    }
+    if (!nameMore(made, readMore(reply)!)) return yield* unreadable("add")
   }
 })
 

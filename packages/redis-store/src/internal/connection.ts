@@ -48,6 +48,15 @@ const unavailable = (operation: string, where: string, cause: unknown) =>
     })
   })
 
+/** A script asks for what has no name: something else has written there. */
+export const unreadable = (operation: string) =>
+  new DocketError.DocketError({
+    operation,
+    reason: new DocketError.StoreUnavailable({
+      cause: new Error("what is stored under one of its keys cannot be read")
+    })
+  })
+
 // what ioredis says of a command whose connection broke is about its own options
 const textOf = (cause: unknown): string =>
   !(cause instanceof Error)

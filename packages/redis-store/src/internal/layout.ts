@@ -36,6 +36,7 @@
 import type { Docket, Execution } from "@effect-docket/dsl"
 import type { DocketStore } from "@effect-docket/runtime"
 import * as Result from "effect/Result"
+import { isUtf8 } from "node:buffer"
 
 /** Format of what is written; another one is refused. */
 export const format = "2"
@@ -342,19 +343,30 @@ const onCancels = ["end", "interpret", "ignore"] as const
 const lengthsAt = 22
 const partHead = 42
 
-/** What is the same in the parts of many: the members of a fan-out are read one after the other. */
-let latest: { readonly bytes: Buffer; readonly part: Part } | undefined
+/** What is the same in the parts of many. */
+interface Common {
+  readonly bytes: Buffer
+  readonly part: Part
+  readonly isSound: boolean
+}
+
+/** Of the part that was read last: the members of a fan-out are read one after the other. */
+let latest: Common | undefined
+
+/** What is the same in parts of which one is between two places of a record. */
+const commonOf = (bytes: Buffer, from: number, end: number): Common => {
+  const same = from + 12
+  return latest?.bytes.compare(bytes, same, end) === 0
+    ? latest
+    : latest = { bytes: Buffer.from(bytes.subarray(same, end)), ...readCommon(bytes, from, end) }
+}
 
 /** Reads the part of a flow between two places of a record, as `flows.ts` packs it. */
 const readPart = (bytes: Buffer, from: number, end: number): Part => {
   const index = bytes.readUInt32BE(from)
   const at = bytes.readDoubleBE(from + 4)
-  const deadline = at === Infinity ? undefined : at
-  const same = from + 12
-  if (latest === undefined || latest.bytes.compare(bytes, same, end) !== 0) {
-    latest = { bytes: Buffer.from(bytes.subarray(same, end)), part: readCommon(bytes, from, end) }
-  }
-  const { part } = latest
+  const deadline = at === Infinity ? undefined : timeOf(at)
+  const { part } = commonOf(bytes, from, end)
   const { parent, thread } = part
   return {
     ...part,
@@ -363,19 +375,20 @@ const readPart = (bytes: Buffer, from: number, end: number): Part => {
   }
 }
 
-const readCommon = (bytes: Buffer, from: number, end: number): Part => {
+const readCommon = (bytes: Buffer, from: number, end: number): Omit<Common, "bytes"> => {
   const bits = bytes[from + 12]!
   let at = from + partHead
-  const [between, step, state, key, gather] = Array.from({ length: 5 }, (_, n) => {
+  const texts = Array.from({ length: 5 }, (_, n) => {
     const start = at
     at += bytes.readUInt32BE(from + lengthsAt + n * 4)
-    return bytes.toString("utf8", start, at)
-  }) as [string, string, string, string, string] // so many
+    return bytes.subarray(start, at)
+  })
+  const [between, step, state, key, gather] = texts.map(String) as [string, string, string, string, string] // so many
   const [exit, stopped, waits = "", last] = readTexts(bytes.subarray(at, end))
   const [, succeeded, failed] = rowOf(last) ?? []
   const why = rowOf(stopped)
   const { task, version } = parseGroup(between)
-  return {
+  const part: Part = {
     thread: {
       flow: task,
       version,
@@ -391,7 +404,8 @@ const readCommon = (bytes: Buffer, from: number, end: number): Part => {
     gathers: waits !== "",
     owns: bits % 2 === 1,
     gathered: succeeded === undefined ? undefined : { succeeded: Number(succeeded), failed: Number(failed) }
-  }
+  } // what cannot be named cannot be asked for: `flows.ts` agrees
+  return { part, isSound: at <= end && /^\d+\/\/[!-~]+$/.test(between) && isUtf8(texts[3]!) } // there are five
 }
 
 /** The record of a pending or running run, as far as readers need it. */
@@ -426,7 +440,7 @@ const isRecord = (bytes: Buffer): boolean => {
   if ((flags & isPart) === 0) return at <= bytes.length
   // its length, which is at least that of its numbers
   const length = at + 4 <= bytes.length ? bytes.readUInt32BE(at) : 0
-  return length >= partHead && at + 4 + length <= bytes.length
+  return length >= partHead && at + 4 + length <= bytes.length && commonOf(bytes, at + 4, at + 4 + length).isSound
 }
 
 /** What is shown of a run whose record is none: nothing runs it, and adding its key again writes a new one. */

@@ -14,12 +14,13 @@ import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
-import { type Client, script } from "./connection.ts"
+import { type Client, script, unreadable } from "./connection.ts"
 import type { Env } from "./docket.ts"
 import {
   betweenOf,
   groupId,
   keysOf,
+  nameMore,
   parseGroup,
   type Part,
   prefixOf,
@@ -377,8 +378,7 @@ export const attach = Effect.fnUntraced(function*(
       )
       const more = settle.wary ? readMore(reply) : undefined
       if (more === undefined) return readReply(reply as ReadonlyArray<Buffer>, holding) // what the script replies
-      for (const group of more.groups) settle.groups.add(group)
-      for (const flow of more.flows) settle.flows.add(flow)
+      if (!nameMore(settle, more)) return yield* unreadable("turn")
     }
   })
 

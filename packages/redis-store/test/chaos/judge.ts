@@ -215,7 +215,8 @@ export const judge = (report: Report): Verdict => {
       const isReleased = settlement?.change === "Released"
       const goesOn = settlement !== undefined && !final.has(settlement.change)
       if (!goesOn && after.lost <= before.lost) wrong("claimed again without a loss")
-      if (!goesOn && after.startedAt - before.startedAt < lease) wrong("claimed again within its lease")
+      // a renewal counts from when the server had it, which was not before it was asked for
+      if (!goesOn && after.startedAt < before.alive + lease - tick) wrong("claimed again within its lease")
       // it may have been applied when it was sent first
       const sent = Math.min(...before.settlements.map(({ at }) => at))
       if (goesOn && isAccepted(settlement) && after.startedAt < sent + settlement.after - tick) {

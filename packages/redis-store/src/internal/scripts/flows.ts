@@ -35,7 +35,10 @@ function flow()
     local out, p, n = {}, 1, 0
     while p <= #text do
       local colon = string.find(text, ':', p, true)
-      local stop = colon + tonumber(sub(text, p, colon - 1))
+      local length = colon and tonumber(sub(text, p, colon - 1))
+      -- the rest is no row
+      if not length or length < 0 or length > #text then break end
+      local stop = colon + length
       n = n + 1
       out[n] = sub(text, colon + 1, stop)
       p = stop + 1
@@ -52,7 +55,7 @@ function flow()
     local key = state + lt
     local gather = key + lk
     local tail = gather + lg
-    local t = { index = index, deadline = deadline, owns = bits % 2 == 1, onCancel = onCancel, generation = generation,
+    local t = { fits = tail <= stop, index = index, deadline = deadline, owns = bits % 2 == 1, onCancel = onCancel, generation = generation,
       between = sub(v, at, step - 1), step = sub(v, step, state - 1), state = sub(v, state, key - 1),
       key = sub(v, key, gather - 1), gather = sub(v, gather, tail - 1), exit = '', stopped = '', waits = '', last = '' }
     if bits >= 2 then
@@ -60,6 +63,17 @@ function flow()
       t.exit, t.stopped, t.waits, t.last = texts[1] or '', texts[2] or '', texts[3] or '', texts[4] or ''
     end
     return t, stop
+  end
+  -- Whether a text is one in the encoding of names: what is none cannot be asked for.
+  local function isUtf8(text)
+    if not string.find(text, '[\\128-\\255]') then return true end
+    for _, form in ipairs({ '[\\194-\\223][\\128-\\191]', '\\224[\\160-\\191][\\128-\\191]',
+      '[\\225-\\236\\238\\239][\\128-\\191][\\128-\\191]', '\\237[\\128-\\159][\\128-\\191]',
+      '\\240[\\144-\\191][\\128-\\191][\\128-\\191]', '[\\241-\\243][\\128-\\191][\\128-\\191][\\128-\\191]',
+      '\\244[\\128-\\143][\\128-\\191][\\128-\\191]' }) do
+      text = string.gsub(text, form, ' ')
+    end
+    return not string.find(text, '[\\128-\\255]')
   end
   -- The same to read only, and its index: what members of a fan-out share is read once for all of them.
   local common = {}
@@ -69,6 +83,7 @@ function flow()
     local t = common[rest]
     if not t or t.deadline ~= deadline then
       t = m.part(v, p)
+      t.isSound = t.fits and string.find(t.between, '^%d+//[!-~]+$') and isUtf8(t.key)
       common[rest] = t
     end
     return t, index
@@ -168,7 +183,8 @@ function flow()
   local function waitsOf(t)
     if t.waits == '' then return end
     local w = row(t.waits)
-    return { id = w[1], succeeded = tonumber(w[2]), failed = tonumber(w[3]), ended = tonumber(w[4]) }
+    -- what is no number waits for nobody
+    return { id = w[1] or '', succeeded = tonumber(w[2]) or 0, failed = tonumber(w[3]) or 0, ended = tonumber(w[4]) or 0 }
   end
   local function isMet(w, g)
     local succeeded, failed = g and g.succeeded or 0, g and g.failed or 0

@@ -453,21 +453,26 @@ const spreadMore = (run: Run, at: AtFan, node: Fan, ended: number): Answer =>
     return goOn(run, { ...at, next }, trail, waitFor(at.id, ruleOf(node, at.n, next)), { until: at.until })
   })
 
-/** Adds the members that have not succeeded once more, and waits for them. */
+/**
+ * Adds the members that have not succeeded once more, and waits for them. As many as one write adds come with the settlement:
+ * a worker whose claim is over writes none, when others have long heard how they ended.
+ */
 const retryMembers = (run: Run, fan: AtFan, node: Fan): Answer =>
   Effect.gen(function*() {
     const { retry: _retry, ...at } = fan
     const { root, trail } = run.state
     const signal = yield* valueAt(run.world, at.from, { root, until: at.p })
     const all = signal._tag === "Value" ? membersOf(node, signal.value) : []
+    let members: ReadonlyArray<Docket.EncodedAddition> = []
     for (let from = 0; from < at.next; from += chunk) {
       const to = Math.min(at.next, from + chunk)
       const known = yield* run.world.members(at.id, from, to)
-      const additions = (yield* buildMembers(run, { path: at.p, node, members: all }, from, to))
+      members = (yield* buildMembers(run, { path: at.p, node, members: all }, from, to))
         .filter((_, offset) => known[offset]?._tag !== "Done")
         .map((addition): Docket.EncodedAddition => ({ ...addition, onExisting: "replace" }))
-      if (additions.length > 0) {
-        yield* Effect.retry(run.flow.store.add(additions, { atomic: false }), patience)
+      if (at.next > chunk && members.length > 0) {
+        yield* Effect.retry(run.flow.store.add(members, { atomic: false }), patience)
+        members = []
       }
     }
     const until = node._tag === "ForEach" && node.deadline !== undefined ? run.now + node.deadline : undefined
@@ -477,7 +482,7 @@ const retryMembers = (run: Run, fan: AtFan, node: Fan): Answer =>
       ...until !== undefined && { until },
       ...at.since !== undefined && { since: run.now }
     }
-    return goOn(run, next, trail, waitFor(at.id, ruleOf(node, at.n, at.next)), { until })
+    return goOn(run, next, trail, waitFor(at.id, ruleOf(node, at.n, at.next)), { members, until })
   })
 
 /** Ends a gather with a failure or a cancel: when its members have ended, and not before, what they did is undone. */
