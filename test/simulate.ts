@@ -5,6 +5,7 @@ import { Simulation } from "@effect-docket/runtime/testing"
 import { Console, Effect } from "effect"
 import { parseArgs } from "node:util"
 import { flows } from "../packages/runtime/test/simulation/flows.ts"
+import { disturbances, sagas } from "../packages/runtime/test/simulation/sagas.ts"
 import { finite, standard } from "../packages/runtime/test/simulation/standard.ts"
 
 const usage = `npm run simulate [-- --seeds N] [--from N] [--steps N] [--only NAMES] [--of NAME] [--trace]
@@ -13,7 +14,7 @@ const usage = `npm run simulate [-- --seeds N] [--from N] [--steps N] [--only NA
   --from N      the first seed (default 1)
   --steps N     things that happen in each (default 80)
   --only NAMES  what goes wrong, with commas between: ${Simulation.disturbances.join(", ")}
-  --of NAME     standard (default), finite (no perpetual tasks), or flows
+  --of NAME     standard (default), finite (no perpetual tasks), flows, or sagas (nobody replaces them)
   --trace       prints the trace of the first seed`
 
 const { values } = parseArgs({
@@ -29,7 +30,12 @@ const { values } = parseArgs({
 })
 
 const only = values.only?.split(",").filter((name) => name !== "")
-const workloads: Readonly<Record<string, Effect.Effect<Simulation.Workload>>> = { standard, finite, flows }
+const workloads: Readonly<Record<string, Effect.Effect<Simulation.Workload>>> = {
+  standard,
+  finite,
+  flows,
+  sagas: sagas({ kept: 0, undone: 0 })
+}
 const workload = workloads[values.of] ?? standard
 const unknown = [
   ...only?.filter((name) => !Simulation.disturbances.some((known) => known === name)) ?? [],
@@ -39,7 +45,11 @@ const from = Number(values.from)
 const seeds = Number(values.seeds)
 const options: Simulation.Options = {
   ...values.steps !== undefined && { steps: Number(values.steps) },
-  ...only && { disturbances: Simulation.disturbances.filter((name) => only.includes(name)) }
+  ...(only !== undefined || values.of === "sagas") && {
+    disturbances: (values.of === "sagas" ? disturbances : Simulation.disturbances).filter((name) =>
+      only === undefined || only.includes(name)
+    )
+  }
 }
 
 // Seeds between two lines of progress.

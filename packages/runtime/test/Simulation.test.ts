@@ -3,15 +3,16 @@
  *
  * `DOCKET_SIMULATION_SEEDS` and `DOCKET_SIMULATION_FROM` choose other seeds; `npm run simulate` does so without a limit.
  */
-import { Docket, Task, TaskGroup } from "@effect-docket/dsl"
+import { Docket, Flow, Retry, Task, TaskGroup } from "@effect-docket/dsl"
 import { Simulation } from "@effect-docket/runtime/testing"
 import { assert, describe, it, vi } from "@effect/vitest"
 import { Config, Console, Duration, Effect, Random, Schema } from "effect"
-import type { Change, Claim, TurnReply, WorkerOptions } from "../src/DocketStore.ts"
+import type { Change, Claim, ClaimedThread, TurnReply, WorkerOptions } from "../src/DocketStore.ts"
 import { Ledger } from "../src/internal/simulation/ledger.ts"
 import { Trace } from "../src/internal/simulation/trace.ts"
 import { addition } from "./contract/seam.ts"
 import { flows } from "./simulation/flows.ts"
+import { disturbances as ofSagas, type Ends, sagas } from "./simulation/sagas.ts"
 import { finite, standard } from "./simulation/standard.ts"
 
 // they work for a minute or two, side by side
@@ -67,13 +68,73 @@ const handled = (body: (n: number) => Effect.Effect<void>) => {
   )
 }
 
+// What chance has to lead to, in the words of a trace.
+const everywhere = [
+  /: lostRequest$/m,
+  /: lostReply$/m,
+  /: repeat$/m,
+  /: late$/m,
+  /: crash$/m,
+  /: outage$/m,
+  /is killed$/m,
+  /stands still for/,
+  /the clock jumps by/,
+  /has its clock set -\d+ ahead/,
+  /\): Lost/,
+  /\): Duplicate/,
+  /Released \S+ \(\d+\): Applied/,
+  /Retry \S+ \(\d+\): Applied/,
+  /renew .*: Lost/,
+  /renew .*: Replaced/,
+  /renew .*: Cancelled/,
+  /pauses \w+ in /,
+  /strikes \w+ with /,
+  /: Struck/,
+  /\(replace\): Replaced/,
+  /^ *\d+ p +clear [1-9]/m
+]
+const ofTasks = [
+  ...everywhere,
+  /Snooze \S+ \(\d+\): Applied/,
+  /Skipped\+? \S+ \(\d+\): Applied/,
+  /Completed\+ Tick/,
+  /Failed\+ \S+ \(\d+\): Applied/,
+  /Cancelled \S+ \(\d+\): Applied/,
+  // a cooldown, a limit that drops, a debounce
+  /: Limited/,
+  /to drop it/,
+  /Settling \S+: Replaced Settling\//,
+  /First \S+: Existing first-\d/,
+  // an agenda
+  /Plain plain-100\d: Added/,
+  /redrives (Failing|Scheduled|Dying|Timed|Stubborn)/
+]
+const ofFlows = [
+  ...everywhere,
+  /Continue to Step/,
+  /Continue to Gather/,
+  /Continue to Between/,
+  /, Cancelled(,|$)/m,
+  /, Expired(,|$)/m,
+  /, Struck(,|$)/m,
+  /gathered, AllSettled/,
+  /gathered, QuorumMet/,
+  /gathered, QuorumImpossible/,
+  /gathered, DeadlinePassed/,
+  // undoing, and another time around
+  /runs Undo \S+\/undo~/,
+  /runs \w+ \S+~1\S* /,
+  /redrives (Row|Branch|Total|Settled|Quorum|Strict|Saga|Both|Patient|Again|Nested|Caught|Tried|Spread)/,
+  /redrives .*\n(?:.*\n)*?.*add \w+ flow-\d+: Added/
+]
+
 describe("Simulation", () => {
   for (
-    const [name, workload, share] of [["standard", standard, 0.5], ["finite", finite, 0.2], [
-      "flows",
-      flows,
-      0.3
-    ]] as const
+    const [name, workload, share] of [
+      ["standard", standard, 0.4],
+      ["finite", finite, 0.15],
+      ["flows", flows, 0.3]
+    ] as const
   ) {
     it.live(`keeps every promise: ${name}`, () =>
       Effect.gen(function*() {
@@ -84,6 +145,31 @@ describe("Simulation", () => {
         assert.isAbove(sums.bodies, seeds)
         assert.isAbove(sums.faults, seeds)
         assert.isAbove(sums.redelivered, seeds)
+      }))
+  }
+
+  it.live("keeps every promise: sagas undo just what they did, newest first", () =>
+    Effect.gen(function*() {
+      const { from, seeds: all } = yield* settings
+      const seeds = Math.ceil(all * 0.15)
+      const ends: Ends = { kept: 0, undone: 0 }
+      const sums = yield* Simulation.check(sagas(ends), { from, seeds, disturbances: ofSagas })
+      yield* Console.log(
+        `simulation "sagas", seeds ${from} to ${from + seeds - 1}: ${JSON.stringify({ ...sums, ...ends })}`
+      )
+      assert.isAbove(ends.kept, seeds)
+      assert.isAbove(ends.undone, seeds)
+    }))
+
+  for (const [name, workload, states] of [["standard", standard, ofTasks], ["flows", flows, ofFlows]] as const) {
+    it.live(`reaches everything that it is about: ${name}`, () =>
+      Effect.gen(function*() {
+        const seen = new Map(states.map(({ source }) => [source, 0]))
+        for (const seed of range(1, 60)) {
+          const { trace } = yield* Simulation.run(workload, { seed })
+          for (const state of states) if (state.test(trace)) seen.set(state.source, seen.get(state.source)! + 1)
+        }
+        for (const [state, seeds] of seen) assert.isAtLeast(seeds, 3, `${state}, of 60 seeds`)
       }))
   }
 
@@ -99,6 +185,42 @@ describe("Simulation", () => {
       assert.deepStrictEqual(second.toReversed(), first)
       assert.strictEqual(new Set(first).size, seeds.length)
       for (const trace of first) assert.isAbove(trace.split("\n").length, 20)
+    }))
+
+  // seed 10041: a worker whose claim was over added them again, when the flow had long heard how they ended
+  it.live("members that are tried again are written with the settlement, or not at all", () =>
+    Effect.gen(function*() {
+      class Oh extends Schema.TaggedError<Oh>()("Oh", {}) {}
+      class Try extends Task.make("Try", {
+        payload: { n: Schema.Int },
+        success: Schema.Int,
+        error: Oh,
+        retry: { Oh: Retry.never }
+      }) {}
+      class Tries extends TaskGroup.make(Try) {}
+      class Pair extends Flow.make(
+        "Pair",
+        Flow.input(Schema.Struct({ n: Schema.Int })).pipe(Flow.all({ left: Try, right: Try }))
+      ) {}
+      let runs = 0
+      const workload = Effect.sync(() =>
+        Simulation.workload({
+          group: Tries,
+          flows: [Pair],
+          handlers: Tries.toLayer({
+            Try: ({ n }) => Effect.suspend(() => ++runs <= 2 ? new Oh() : Effect.succeed(n))
+          }),
+          produce: Effect.gen(function*() {
+            const pair = yield* Docket.start(Pair, { n: 1 }, { key: "pair" })
+            yield* Effect.exit(pair.await)
+            yield* Docket.redrive(Pair)
+          })
+        })
+      )
+      const { trace } = yield* Simulation.run(workload, { seed: 3, steps: 8, disturbances: [] })
+      assert.include(trace, "add Pair pair: Added #")
+      assert.isAtLeast(runs, 4)
+      assert.notInclude(trace, "(replace)")
     }))
 
   it.live("a step stays what it is when others are left out", () =>
@@ -178,9 +300,9 @@ describe("Simulation", () => {
 const audited = (
   perpetual: boolean,
   story: (tell: {
-    readonly claim: (now: number, token: string, process?: string) => void
+    readonly claim: (now: number, token: string, process?: string, more?: Partial<Claim>) => void
     readonly settle: (now: number, token: string, tag: "Completed" | "Failed" | "Released", answer: string) => void
-    readonly body: (token: string) => void
+    readonly body: (token: string, attempt?: number) => void
     readonly ledger: Ledger
   }) => void
 ): ReadonlyArray<string> => {
@@ -217,15 +339,16 @@ const audited = (
   ledger.added([addition("k", { due: { at: 10 } })], [{ disposition: "Added", generation: 1, due: 10 }], 0)
   story({
     ledger,
-    claim: (now, token, process = "w") => ledger.claimed(process, options, reply({ claimed: [claimOf(token)] }), now),
+    claim: (now, token, process = "w", more) =>
+      ledger.claimed(process, options, reply({ claimed: [{ ...claimOf(token), ...more }] }), now),
     settle: (now, token, tag, answer) => {
       const change: Change = tag === "Released" ? { _tag: tag } : { _tag: tag, exit: "" }
       const settle = [{ key: "k", generation: 1, token, change, successor: undefined }]
       const request = { settle, capacity: 0, lanes: undefined, except: undefined }
       ledger.settled(request, reply({ settled: [answer as TurnReply["settled"][number]] }), now) // one of them
     },
-    body: (token) => {
-      const claim = ledger.begin("w", "k", 1, Number(token))
+    body: (token, attempt = 1) => {
+      const claim = ledger.begin("w", "k", attempt, Number(token))
       if (claim !== undefined) claim.result = "Success"
     }
   })
@@ -249,9 +372,9 @@ describe("The ledger of a simulation", () => {
         settle(20, "1", "Released", "Applied")
         // what it took back is another one's
         claim(20, "2", "other")
-        claim(120, "3")
+        claim(120, "3", "w", { attempt: 2, lost: 1 })
         settle(121, "2", "Completed", "Lost")
-        body("3")
+        body("3", 2)
         settle(130, "3", "Completed", "Applied")
         ledger.event(finished(130))
         settle(131, "3", "Completed", "Duplicate")
@@ -267,7 +390,7 @@ describe("The ledger of a simulation", () => {
         claim(10, "1")
         claim(109, "2")
       }],
-      ["was Applied, but other has it by now", ({ claim, settle }) => {
+      ["was Applied, but its lease was over", ({ claim, settle }) => {
         claim(10, "1")
         claim(110, "2", "other")
         settle(111, "1", "Failed", "Applied")
@@ -301,10 +424,24 @@ describe("The ledger of a simulation", () => {
         ledger.cancelled("k", true)
         claim(110, "2")
       }],
-      ["while T is struck", ({ claim, ledger }) => {
+      ["while it is struck", ({ claim, ledger }) => {
         ledger.measures.struck({ task: "T", where: [], reason: "", until: undefined })
         claim(10, "1")
       }],
+      ["has lost 0 claims, after attempt 1 and 1 that were lost", ({ claim }) => {
+        claim(10, "1")
+        claim(110, "2", "other", { attempt: 2 })
+      }],
+      ["has lost 0 claims, after attempt 0 and 0 that were lost", ({ claim, settle }) => {
+        claim(10, "1")
+        settle(11, "1", "Released", "Applied")
+        claim(12, "2", "other", { attempt: 2 })
+      }],
+      [
+        "q is due 5 ms too early",
+        ({ ledger }) =>
+          ledger.added([addition("q", { due: { at: 15 } })], [{ disposition: "Added", generation: 2, due: 10 }], 0)
+      ],
       ["while it is paused", ({ claim, ledger }) => {
         ledger.measures.paused({ task: undefined, lane: "default" })
         claim(10, "1")
@@ -317,6 +454,68 @@ describe("The ledger of a simulation", () => {
       assert.isTrue(violations.some((violation) => violation.includes(text)), violations.join("; "))
     })
   }
+
+  describe("of a gather", () => {
+    const gather = { id: "g", succeeded: 2, failed: 2, ended: 3 }
+    const thread = {
+      flow: "F",
+      version: 1,
+      step: undefined,
+      state: "",
+      deadline: undefined,
+      onCancel: "end",
+      parent: undefined,
+      between: true,
+      gathered: undefined,
+      exit: undefined,
+      stopped: undefined
+    } as const
+    const told = (ends: ReadonlyArray<"Success" | "Failure">, gathered: ClaimedThread["gathered"], goesOn = true) =>
+      audited(false, ({ claim, ledger }) => {
+        claim(10, "1", "w", { thread })
+        const change: Change = { _tag: "Continue", thread, to: { _tag: "Gather", gather } }
+        const members = ends.map((_, index) =>
+          addition(`m${index}`, { thread: { ...thread, parent: { key: "k", generation: 1, gather: "g", index } } })
+        )
+        const settle = [{ key: "k", generation: 1, token: "1", change, successor: undefined, members }]
+        ledger.settled(
+          { settle, capacity: 0, lanes: undefined, except: undefined },
+          { now: 10, settled: ["Applied"], claimed: [], cancelled: [], unserved: [] },
+          10
+        )
+        for (const [index, _tag] of ends.entries()) {
+          const member = { task: "T", key: `m${index}`, generation: 2 + index }
+          ledger.event({ ...member, event: { _tag: "Ready", at: 10 } })
+          const outcome = { _tag: "Exit", exit: JSON.stringify({ _tag, value: "Success" }) } as const
+          ledger.event({ ...member, event: { _tag: "Finished", at: 11, outcome } })
+        }
+        if (goesOn) ledger.event({ task: "T", key: "k", generation: 1, event: { _tag: "Ready", at: 11 } })
+        ledger.caughtUp()
+        if (goesOn) claim(12, "2", "w", { thread: { ...thread, gathered } })
+      })
+
+    it("has nothing to say of one that is released when it is complete", () => {
+      assert.deepStrictEqual(told(["Success", "Failure", "Success"], { succeeded: 2, failed: 1 }), [])
+      assert.deepStrictEqual(told(["Failure", "Failure"], { succeeded: 0, failed: 2 }), [])
+      assert.deepStrictEqual(told(["Success"], undefined, false), [])
+    })
+
+    for (
+      const [text, violations] of [
+        [
+          "goes on with 1 that have succeeded and 1 that have not, and waits for",
+          () => told(["Success", "Failure"], { succeeded: 1, failed: 1 })
+        ],
+        [
+          "is told of {\"succeeded\":3,\"failed\":0}, and there are 2 that have succeeded and 1",
+          () => told(["Success", "Failure", "Success"], { succeeded: 3, failed: 0 })
+        ],
+        ["has what it waits for, and does not go on", () => told(["Success", "Success"], undefined, false)]
+      ] as const
+    ) {
+      it(`says: ${text}`, () => assert.include(violations().join("\n"), text))
+    }
+  })
 
   it("says: and nothing follows it", () => {
     const violations = audited(true, ({ claim, settle }) => {

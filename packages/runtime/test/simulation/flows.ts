@@ -111,6 +111,42 @@ class Again extends Flow.make(
   }))
 ) {}
 
+class Nested extends Flow.make("Nested", Narrow.pipe(Flow.andThen(Again, next), Flow.andThen(Branch))) {}
+class Caught extends Flow.make(
+  "Caught",
+  Work.pipe(
+    Flow.andThen(Narrow, next),
+    Flow.deadline("1 second"),
+    Flow.catchTags({
+      Boom: Undo.pipe(Flow.mapInput(({ n }: Boom) => ({ id: 0, n }))),
+      TaskFailure: Undo.pipe(Flow.mapInput(() => ({ id: 0, n: 0 })))
+    })
+  )
+) {}
+class Tried extends Flow.make(
+  "Tried",
+  Flow.input(Schema.Struct(Item)).pipe(
+    Flow.outcomes({ left: Work, right: Narrow.pipe(Flow.andThen(Work, next)) }),
+    Flow.map(({ left, right }) => ({ id: 0, n: Number(left._tag === "Success") + Number(right._tag === "Success") })),
+    Flow.when(({ n }) => n > 0, Narrow)
+  )
+) {}
+class Spread extends Flow.make(
+  "Spread",
+  Flow.input(Schema.Struct(Item)).pipe(
+    Flow.forEach(Branch, {
+      items,
+      policy: Gather.allSettled,
+      deadline: "20 seconds",
+      over: "2 seconds",
+      jitter: "300 millis",
+      onRelease: "letRun"
+    }),
+    Flow.map(() => ({ id: 0, n: 1 })),
+    Flow.andThen(Narrow)
+  )
+) {}
+
 const chance = <A>(choices: ReadonlyArray<A>): Effect.Effect<A> =>
   Effect.map(Random.nextIntBetween(0, choices.length, { halfOpen: true }), (index) => choices[index]!)
 
@@ -139,7 +175,11 @@ export const flows: Effect.Effect<Simulation.Workload> = Effect.sync(() => {
       Docket.start(Saga, input, options),
       Docket.start(Both, input, options),
       Docket.start(Patient, input, options),
-      Docket.start(Again, input, options)
+      Docket.start(Again, input, options),
+      Docket.start(Nested, input, options),
+      Docket.start(Caught, input, options),
+      Docket.start(Tried, input, options),
+      Docket.start(Spread, input, options)
     ])
   })
 
@@ -162,22 +202,23 @@ export const flows: Effect.Effect<Simulation.Workload> = Effect.sync(() => {
           wrong.push(`the sum of ${id} was given ${JSON.stringify(items)} for ${expected} items`)
         }
       }),
-    Report: ({ gathered: { children, reason } }) =>
-      Effect.sync(() => {
-        const done = children.filter(({ _tag }) => _tag === "Done").length
-        const pending = children.filter(({ _tag }) => _tag === "Pending").length
-        const isInOrder = children.every((child, index) =>
-          child.index === index && (child._tag !== "Done" || child.value.n === index)
-        )
-        const fits = reason === "AllSettled" ? pending === 0 : reason !== "QuorumMet" || done >= 2
-        if (!isInOrder || !fits) wrong.push(`${reason} with ${JSON.stringify(children)}`)
-      }),
+    Report: Effect.fnUntraced(function*({ gathered: { children, reason } }) {
+      // the trace shows it
+      yield* Effect.logWarning(`gathered, ${reason}`)
+      const done = children.filter(({ _tag }) => _tag === "Done").length
+      const pending = children.filter(({ _tag }) => _tag === "Pending").length
+      const isInOrder = children.every((child, index) =>
+        child.index === index && (child._tag !== "Done" || child.value.n === index)
+      )
+      const fits = reason === "AllSettled" ? pending === 0 : reason !== "QuorumMet" || done >= 2
+      if (!isInOrder || !fits) wrong.push(`${reason} with ${JSON.stringify(children)}`)
+    }),
     Undo: () => takes(0, 100)
   })
 
   return Simulation.workload({
     group: Parts,
-    flows: [Row, Branch, Total, Settled, Quorum, Strict, Saga, Both, Patient, Again],
+    flows: [Row, Branch, Total, Settled, Quorum, Strict, Saga, Both, Patient, Again, Nested, Caught, Tried, Spread],
     handlers,
     produce: start,
     verify: Effect.suspend(() => wrong.length === 0 ? Effect.void : Effect.fail(wrong.join("\n")))

@@ -1,7 +1,7 @@
 /**
  * The tasks that are simulated in CI: one for each thing that a task can ask for, with times that meet those of faults.
  */
-import { Docket, Perpetual, Progress, Retry, Task, TaskGroup } from "@effect-docket/dsl"
+import { Agenda, Docket, Perpetual, Progress, Retry, Task, TaskGroup } from "@effect-docket/dsl"
 import { Simulation } from "@effect-docket/runtime/testing"
 import { Effect, Random, Schedule, Schema } from "effect"
 
@@ -176,6 +176,14 @@ const arguments_ = Effect.gen(function*() {
   return { n: yield* chance([0, 1, 2, 3]), options: { after } }
 })
 
+/** Scatters over a while, and writes what is left when the store was away. */
+const scatter = (ns: ReadonlyArray<number>) =>
+  Agenda.fromIterable(Unnamed, ns.map((n) => ({ n }))).pipe(
+    Agenda.addAll(Plain, ns.map((n) => ({ n: n + 1000 }))),
+    Agenda.scatter({ over: "10 seconds", jitter: "500 millis" }),
+    Effect.catchTag("ScatterPartial", ({ rest }) => Effect.delay(Agenda.resume(rest), "1 second"))
+  )
+
 /** Adds something that ends by itself. */
 const produceOne = Effect.gen(function*() {
   const { n, options } = yield* arguments_
@@ -201,9 +209,11 @@ const produceOne = Effect.gen(function*() {
     Docket.addAll([[Dropped, { n }], [Dropped, { n }], [Dropped, { n }, options]]),
     Docket.addAll([[Cooled, { n }, options], [Cooled, { n }]]),
     Docket.addAll([[Cooled, { n }], [Cooled, { n: n + 2 }]]),
+    Effect.andThen(Docket.add(Cooled, { n }), Effect.delay(Docket.add(Cooled, { n: n + 2 }), "600 millis")),
     Docket.addAll([[Settling, { n }, options], [Settling, { n: n + 2 }]]),
     Docket.addAll([[Settling, { n }], [Settling, { n: n + 1 }]]),
-    Docket.add(First, { n }, options)
+    Docket.addAll([[First, { n }, options], [First, { n: n + 1 }]]),
+    scatter([n, n + 1, n + 2, n + 3])
   ])
 })
 

@@ -55,9 +55,10 @@ function flow()
     local key = state + lt
     local gather = key + lk
     local tail = gather + lg
-    local t = { fits = tail <= stop, index = index, deadline = deadline, owns = bits % 2 == 1, onCancel = onCancel, generation = generation,
+    local t = { index = index, deadline = deadline, owns = bits % 2 == 1, onCancel = onCancel, generation = generation,
       between = sub(v, at, step - 1), step = sub(v, step, state - 1), state = sub(v, state, key - 1),
-      key = sub(v, key, gather - 1), gather = sub(v, gather, tail - 1), exit = '', stopped = '', waits = '', last = '' }
+      key = sub(v, key, gather - 1), gather = sub(v, gather, tail - 1), exit = '', stopped = '', waits = '', last = '',
+      fits = tail <= stop }
     if bits >= 2 then
       local texts = row(sub(v, tail, stop - 1))
       t.exit, t.stopped, t.waits, t.last = texts[1] or '', texts[2] or '', texts[3] or '', texts[4] or ''
@@ -97,7 +98,7 @@ function flow()
       #t.between, #t.step, #t.state, #t.key, #t.gather) .. t.between .. t.step .. t.state .. t.key .. t.gather .. tail
     return pack('>I4', #part) .. part
   end
-  -- The same for another member of a gather that is due when it is: what it begins with is the text, what follows is not.
+  -- What packs the same part of another member, which differs in its index only.
   function m.packLike(t)
     local rest = sub(m.pack(t), 17)
     local length = #rest + 12

@@ -3,7 +3,7 @@
  */
 import type { Docket } from "@effect-docket/dsl"
 import * as Interpreter from "@effect-docket/dsl/Interpreter"
-import type { Claim } from "../../DocketStore.ts"
+import type { Change, Claim } from "../../DocketStore.ts"
 
 /** One scheduling of a key. */
 export interface Generation {
@@ -14,11 +14,21 @@ export interface Generation {
   /** Not to be claimed before. */
   notBefore: number
   latest: Claimed | undefined
+  /** Somebody has cancelled it: it ends, or an interpreter is told. */
   cancelling: boolean
+  /** The attempt that it is at, and how many of its claims were lost since the last settlement. */
+  attempt: number
+  lost: number
   /** Whom it tells how it ended, if it is a member of a gather. */
   readonly parent: Docket.EncodedParent | undefined
   /** The gather that it waits for, until it is claimed again. */
   waitsFor: Docket.EncodedGather | undefined
+  /** It need not wait any more. */
+  isReady: boolean
+  /** The gather that it waited for last. */
+  lastGather: string | undefined
+  /** What a cancel does to it while it is pending, if it is part of a flow. */
+  onCancel: Docket.EncodedThread["onCancel"] | undefined
   /** How often it was claimed since a body began. */
   idle: number
   /** How it ended: the tag of its outcome, or `Replaced`. */
@@ -47,6 +57,27 @@ export const bodyKeyOf = ({ key, thread }: Claimed): string =>
 /** Whether somebody holds a claim of it, by what the store has said. */
 export const isHeld = ({ ended, latest }: Generation): boolean =>
   latest !== undefined && latest.settled === undefined && !latest.lost && ended !== "Replaced"
+
+/** Whether a settlement with this claim would be applied. */
+export const isCurrent = (run: Generation, claim: Claimed): boolean =>
+  run.latest === claim && run.ended === undefined && !claim.lost && claim.settled === undefined
+
+/** What a settlement that was applied makes of a run, apart from when it goes on. */
+export const goOn = (run: Generation, change: Change): void => {
+  const { _tag } = change
+  run.waitsFor = undefined
+  run.isReady = false
+  if (_tag === "Snooze" || _tag === "Released") run.attempt--
+  if (_tag === "Continue" || _tag === "HandOver") run.attempt = 0
+  if (_tag !== "Released") run.lost = 0
+  if (_tag !== "Continue") return
+  const { thread, to } = change
+  run.gates = to._tag === "Step" ? to.gates : undefined
+  run.onCancel = thread.onCancel
+  if (to._tag !== "Gather") return
+  run.waitsFor = to.gather
+  run.lastGather = to.gather.id
+}
 
 /** A claim in a sentence. */
 export const nameOf = ({ attempt, generation, key, token }: Omit<Claim, "lost">): string =>

@@ -5,8 +5,26 @@
  * It knows nothing of how a store works: it sees requests, answers and events, as an auditor would.
  */
 import type { Docket } from "@effect-docket/dsl"
-import type { Fence, Renewed, StoredEvent, TurnReply, TurnRequest, WorkerOptions } from "../../DocketStore.ts"
-import { bodyKeyOf, type Claimed, claimState, type Generation, isHeld, nameOf, stateOf } from "./books.ts"
+import type {
+  Fence,
+  Renewed,
+  Settlement,
+  StoredEvent,
+  TurnReply,
+  TurnRequest,
+  WorkerOptions
+} from "../../DocketStore.ts"
+import {
+  bodyKeyOf,
+  type Claimed,
+  claimState,
+  type Generation,
+  goOn,
+  isCurrent,
+  isHeld,
+  nameOf,
+  stateOf
+} from "./books.ts"
 import { Gates } from "./gates.ts"
 import { Gathers } from "./gathers.ts"
 import { Measures } from "./measures.ts"
@@ -54,11 +72,11 @@ export class Ledger {
   readonly #gathers = new Gathers()
   readonly #ofProcess = new Map<string, Array<Claimed>>()
   /** Successors that were written, by key, until the event that shows them. */
-  readonly #written = new Map<string, Docket.EncodedGates | undefined>()
+  readonly #written = new Map<string, { readonly gates: Docket.EncodedGates | undefined; readonly due: number }>()
   /** The latest run that settles, by what it is about: additions join it until it is claimed. */
   readonly #settling = new Map<string, Generation>()
-  /** Members of gathers that were written with a settlement: their generations come to be known by their events. */
-  readonly #members = new Set<string>()
+  /** Members of gathers that were written with a settlement, and when they are due: events show their generations. */
+  readonly #members = new Map<string, number>()
 
   /** Tasks whose runs have a successor, unless their handler says otherwise. */
   readonly #perpetual: ReadonlySet<string>
@@ -98,25 +116,36 @@ export class Ledger {
     if ((thread?.parent !== undefined && generation === 0) || this.#members.has(key)) return
     const known = this.current.get(answer.key ?? key)
     if (disposition === "Struck") {
-      this.#check(this.measures.isStruck(task, now, false), () => `${key} was refused although nothing strikes ${task}`)
+      this.#check(
+        this.measures.isStruck(task, addition.payload, now) !== false,
+        () => `${key} was refused although nothing strikes it`
+      )
       return
     }
     if (disposition === "Limited") return
+    const asked = dueOf(addition.due, now)
     if (answer.key !== undefined) {
       if (known === undefined || known.generation !== generation || known.ended !== undefined) {
         return this.violation(`${key} joined ${answer.key}, generation ${generation}, which is not pending`)
       }
+      this.#check(
+        due >= asked || known.notBefore <= now,
+        () => `${key} joined ${answer.key}, and that is due ${asked - due} ms too early`
+      )
       known.notBefore = due
       if (disposition === "Replaced") known.gates = gates
       return
     }
     if (disposition === "Existing") {
+      // what it would redrive was forgotten
+      if (addition.redrive !== undefined && generation === 0) return
       this.#check(
         known?.generation === generation && (addition.redrive !== undefined || known.ended === undefined),
         () => `${key} found generation ${generation}, but ${stateOf(known)}`
       )
       return
     }
+    this.#check(due >= asked, () => `${key} is due ${asked - due} ms too early`)
     if (known !== undefined) {
       this.#check(
         (known.ended === undefined) === (disposition === "Replaced"),
@@ -124,13 +153,14 @@ export class Ledger {
       )
       known.ended ??= "Replaced"
     } else this.#check(disposition === "Added", () => `${key} was ${disposition}, but nothing was there`)
-    this.additions.set(key, addition)
     this.retention = Math.max(this.retention, addition.retention.success, addition.retention.failure)
     if (addition.redrive === undefined) {
+      this.additions.set(key, addition)
       const problem = this.#gates.added(gates, due, now)
       if (problem !== undefined) this.violation(`${key}: ${problem}`)
     }
-    const opened = this.#open({ task, key, generation }, gates, due)
+    const opened = this.#open({ task, key, generation }, gates, due, thread)
+    if (addition.redrive !== undefined) this.#gathers.carry(key, addition.redrive, generation)
     const about = addition.redrive === undefined ? gates?.debounce?.about : undefined
     if (about === undefined) return
     const joinable = disposition === "Added" ? this.#settling.get(about) : undefined
@@ -144,23 +174,29 @@ export class Ledger {
   #open(
     { generation, key, task }: Pick<Generation, "task" | "key" | "generation">,
     gates: Docket.EncodedGates | undefined,
-    notBefore: number
+    notBefore: number,
+    thread: Docket.EncodedAddition["thread"]
   ): Generation {
     const latest = this.current.get(key)
     this.#check(
       latest === undefined || latest.generation < generation,
       () => `${key} has generation ${generation} after ${latest!.generation}`
     )
-    const opened = {
+    const opened: Generation = {
       task,
       key,
       generation,
       gates,
       notBefore,
       latest: undefined,
-      parent: this.additions.get(key)?.thread?.parent,
+      parent: thread?.parent,
       waitsFor: undefined,
+      lastGather: undefined,
+      isReady: false,
+      onCancel: thread?.onCancel,
       cancelling: false,
+      attempt: 0,
+      lost: 0,
       idle: 0,
       ended: undefined
     }
@@ -177,8 +213,7 @@ export class Ledger {
     const known = this.current.get(key)
     const isOpen = known !== undefined && known.ended === undefined
     this.#check(isOpen === answer, () => `cancelling ${key} was answered with ${answer}, but ${stateOf(known)}`)
-    const isIgnored = known?.latest?.thread?.onCancel === "ignore"
-    if (known !== undefined && answer && isHeld(known) && !isIgnored) known.cancelling = true
+    if (known !== undefined && answer && known.onCancel !== "ignore") known.cancelling = true
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -188,7 +223,7 @@ export class Ledger {
   /** What a turn settled; its events come before what it claimed. */
   settled({ settle }: TurnRequest, { settled }: TurnReply, now: number): void {
     for (const [index, settlement] of settle.entries()) {
-      const { change, key, members, successor, token } = settlement
+      const { change, key, successor, token } = settlement
       const claim = this.claims.get(token)
       const answer = settled[index]!
       if (claim === undefined) {
@@ -196,12 +231,9 @@ export class Ledger {
         continue
       }
       const run = this.generations.get(id(key, claim.generation))!
-      if (answer === "Lost") this.#mayBeReplaced(run)
-      const isCurrent = run.latest === claim && run.ended === undefined && !claim.lost && claim.settled === undefined
-      // a gate may hold what was taken back, and nobody is told
-      if (isCurrent && answer === "Lost" && claim.until <= now) this.#lose(claim)
+      if (answer === "Lost") this.#refused(run, claim, now)
       this.#check(
-        (isCurrent && !claim.lost) === (answer === "Applied"),
+        isCurrent(run, claim) === (answer === "Applied"),
         () => `${change._tag} of ${nameOf(claim)} was ${answer}, but ${claimState(claim, run)}`
       )
       // as long as nothing has happened to the run since, the store knows what it has applied
@@ -226,16 +258,10 @@ export class Ledger {
         : change._tag === "Continue" && change.to._tag !== "Gather"
         ? dueOf(change.to.due, now)
         : now
-      run.waitsFor = change._tag === "Continue" && change.to._tag === "Gather" ? change.to.gather : undefined
-      if (change._tag === "Continue") run.gates = change.to._tag === "Step" ? change.to.gates : undefined
-      for (const member of members ?? []) {
-        this.#members.add(member.key)
-        if (member.thread?.parent !== undefined && member.onExisting === "replace") {
-          this.#gathers.again(member.thread.parent)
-        }
-        this.additions.set(member.key, member)
-        this.retention = Math.max(this.retention, member.retention.success, member.retention.failure)
-      }
+      // of what somebody has cancelled nothing more is written
+      if (!run.cancelling || (change._tag === "Continue" && change.thread.onCancel === "ignore")) {
+        this.#writes(run, settlement, now)
+      } else if (change._tag === "Continue") run.onCancel = change.thread.onCancel
       const isFinal = change._tag === "Completed" || change._tag === "Failed"
       if (change._tag === "Completed" && claim.thread === undefined) {
         this.#check(claim.result === "Success", () => `${nameOf(claim)} is completed, but its body did not succeed`)
@@ -245,16 +271,35 @@ export class Ledger {
         () => `${nameOf(claim)} is ${change._tag}, and nothing follows it`
       )
       if (isFinal && successor !== undefined && !run.cancelling) {
-        this.#written.set(key, successor.gates ?? run.gates)
+        this.#written.set(key, { gates: successor.gates ?? run.gates, due: dueOf(successor.due, now) })
       }
-      // it has ended, or whoever asked is not heard any more
-      if (!isFinal) run.cancelling = false
+      // what undoes or waits for others hears of no cancel any more
+      if (run.onCancel === "ignore") run.cancelling = false
     }
   }
 
-  /** A member that was written again is seen when it is ready, and not while a gate holds it. */
-  #mayBeReplaced(run: Generation): void {
+  /** What a settlement says of how its run goes on, and the members that come with it. */
+  #writes(run: Generation, { change, members }: Settlement, now: number): void {
+    goOn(run, change)
+    if (change._tag === "Continue" && change.forget !== undefined) {
+      this.#gathers.forget(run.key, run.generation, change.forget)
+    }
+    for (const member of members ?? []) {
+      this.#members.set(member.key, dueOf(member.due, now))
+      if (member.thread?.parent !== undefined && member.onExisting === "replace") {
+        this.#gathers.again(member.thread.parent)
+      }
+      this.additions.set(member.key, member)
+      this.retention = Math.max(this.retention, member.retention.success, member.retention.failure)
+    }
+  }
+
+  /** Something with a claim was refused, and nobody may have been told why. */
+  #refused(run: Generation, claim: Claimed, now: number): void {
+    // a member that was written again is seen when it is ready, and not while a gate holds it
     if (this.#members.has(run.key) && this.current.get(run.key) === run) run.ended ??= "Replaced"
+    // the same of what was taken back
+    if (isCurrent(run, claim) && claim.until <= now) this.#lose(claim)
   }
 
   /** What a turn claimed. */
@@ -273,19 +318,18 @@ export class Ledger {
         () => `${nameOf(claim)} is claimed, but ${stateOf(run)}`
       )
       this.#check(
-        !run.cancelling || claim.thread !== undefined,
+        !run.cancelling || thread?.stopped?._tag === "Cancelled",
         () => `${nameOf(claim)} is claimed after somebody had cancelled it`
       )
-      const early = run.waitsFor === undefined || claim.thread?.stopped !== undefined
-        ? undefined
-        : this.#gathers.released(key, generation, run.waitsFor)
-      if (early !== undefined) this.violation(`${nameOf(claim)}: ${early}`)
       run.cancelling = false
+      for (const text of this.#gathers.claimed(run, thread)) this.violation(`${nameOf(claim)} ${text}`)
       run.idle = run.latest?.starts === 0 && run.latest.thread === undefined ? run.idle + 1 : 0
       this.#check(run.idle !== mostIdle, () => `${nameOf(claim)} is claimed ${mostIdle} times, and never begins`)
       const before = run.latest
+      // a gate may have held what was taken back
+      if (before !== undefined && isCurrent(run, before) && before.until <= now) this.#lose(before)
       this.#check(
-        before === undefined || before.settled !== undefined || before.lost || before.until <= now,
+        before === undefined || before.settled !== undefined || before.lost,
         () => `${nameOf(claim)} is claimed while ${before!.process} holds it until ${before!.until}`
       )
       if (claim.lost > 0) this.figures.redelivered++
@@ -297,10 +341,20 @@ export class Ledger {
       )
       if (thread === undefined) {
         this.#check(
-          !this.measures.isStruck(task, now, true),
-          () => `${nameOf(claim)} is claimed while ${task} is struck`
+          this.measures.isStruck(task, claim.payload, now) !== true,
+          () => `${nameOf(claim)} is claimed while it is struck`
         )
       }
+      // an interpreter gets what is cancelled or late as it is
+      const isCounted = thread?.stopped === undefined || thread.stopped._tag === "Struck"
+      this.#check(
+        !isCounted || (claim.attempt === run.attempt + 1 && claim.lost === run.lost),
+        () =>
+          `${nameOf(claim)} has lost ${claim.lost} claims, after attempt ${run.attempt} and ${run.lost} that were lost`
+      )
+      run.attempt = claim.attempt
+      run.lost = claim.lost
+      run.onCancel = thread?.onCancel
       const lane = this.additions.get(key)?.lane
       const stops = this.measures.isPaused(task, lane)
       this.#check(!stops || thread !== undefined, () => `${nameOf(claim)} is claimed while it is paused`)
@@ -334,16 +388,20 @@ export class Ledger {
       const answer = answers[index]!
       const claim = this.claims.get(token)!
       const run = this.generations.get(id(key, generation))!
-      if (answer === "Replaced") this.#mayBeReplaced(run)
-      const isCurrent = run.latest === claim && run.ended === undefined && !claim.lost && claim.settled === undefined
       const isKept = answer === "Renewed" || answer === "Cancelled"
-      if (isCurrent && answer === "Lost" && claim.until <= now) this.#lose(claim)
+      if (!isKept) this.#refused(run, claim, now)
+      const isOpen = isCurrent(run, claim)
       this.#check(
-        (isCurrent && !claim.lost) === isKept && (answer === "Cancelled") === (isCurrent && run.cancelling),
+        isOpen === isKept && (answer === "Cancelled") === (isOpen && run.cancelling),
         () => `renewing ${nameOf(claim)} was answered with ${answer}, but ${claimState(claim, run)}`
       )
       if (isKept) claim.until = now + claim.lease
     }
+  }
+
+  /** Everything that was written has been seen. */
+  caughtUp(): void {
+    for (const text of this.#gathers.late()) this.violation(text)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -363,19 +421,32 @@ export class Ledger {
         () => `${key} has generation ${generation} beside ${before!.generation}`
       )
       if (before !== undefined) before.ended ??= "Replaced"
+      const written = this.#written.get(key)
+      const addition = this.additions.get(key)
+      const wanted = written?.due ?? this.#members.get(key) ?? 0
+      const due = "due" in event ? event.due : event.at
+      this.#check(due >= wanted, () => `${key}#${generation} is due ${wanted - due} ms too early`)
       run = this.#open(
         { task, key, generation },
-        this.#written.get(key) ?? this.additions.get(key)?.gates,
-        "due" in event ? event.due : event.at
+        written === undefined ? addition?.gates : written.gates,
+        due,
+        addition?.thread
       )
       this.#written.delete(key)
       this.#members.delete(key)
     }
     this.#check(run.ended === undefined, () => `${event._tag} of ${key}#${generation}, but ${stateOf(run)}`)
     const { latest } = run
+    // it goes on, or has ended
+    if (event._tag === "Ready" || event._tag === "Finished") {
+      this.#gathers.goesOn(run)
+    }
     if (event._tag === "Finished") {
       run.ended = event.outcome._tag
-      if (run.parent !== undefined) this.#gathers.ended(run.parent, event.outcome)
+      if (run.parent !== undefined) {
+        const { generation, key } = run.parent
+        this.#gathers.reported(this.generations.get(id(key, generation)), run.parent, event.outcome)
+      }
     }
     // the store took it back
     if ((event._tag === "Ready" || event._tag === "Finished") && latest !== undefined && isHeld(run)) {
@@ -389,6 +460,7 @@ export class Ledger {
 
   #lose(claim: Claimed): void {
     claim.lost = true
+    this.generations.get(id(claim.key, claim.generation))!.lost++
     this.#check(!this.isCalm, () => `${nameOf(claim)} was lost by ${claim.process}, and nothing had gone wrong`)
   }
 

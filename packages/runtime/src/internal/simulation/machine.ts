@@ -122,7 +122,7 @@ export class Process {
   readonly context: Context.Context<never>
   readonly #machine: Machine
   /** How far its clock is ahead of that of the machine. */
-  readonly #skew: number
+  #skew: number
   #state: "Running" | "Frozen" | "Dead" = "Running"
   #held: Array<() => void> = []
 
@@ -180,6 +180,11 @@ export class Process {
     this.#state = "Running"
     for (const run of this.#held) this.post(run)
     this.#held = []
+  }
+
+  /** Somebody sets its clock, forward or back. What it sleeps for stays as long. */
+  set(skew: number): void {
+    this.#skew = skew
   }
 
   /** It ends here: no finalizer of it runs. */

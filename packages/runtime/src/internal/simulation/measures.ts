@@ -6,6 +6,12 @@ import type { Pause } from "../../DocketStore.ts"
 
 const idOf = ({ task, where }: Pick<Docket.EncodedStrike, "task" | "where">): string => JSON.stringify([task, where])
 
+/** Whether a condition holds; `undefined` where the auditor would have to know what the store does. */
+const holds = ({ bigint, field, operator, values }: Docket.EncodedCondition, payload: unknown): boolean | undefined =>
+  operator === "equals" && !bigint && typeof payload === "object" && payload !== null
+    ? JSON.stringify(Reflect.get(payload, field)) === JSON.stringify(values[0])
+    : undefined
+
 /** Pauses and strikes. */
 export class Measures {
   readonly #paused = new Map<string, Pause>()
@@ -41,11 +47,15 @@ export class Measures {
     )
   }
 
-  /** Whether something strikes a task: all of it, or some of its payloads. */
-  isStruck(task: string, now: number, isWhole: boolean): boolean {
-    return this.strikes.some((strike) =>
-      strike.task === task && (!isWhole || strike.where.length === 0) &&
-      (strike.until === undefined || strike.until > now)
+  /** Whether something strikes a run of a task; `undefined` where that cannot be said. */
+  isStruck(task: string, payload: string, now: number): boolean | undefined {
+    const strikes = this.strikes.filter(({ task: struck, until }) =>
+      struck === task && (until === undefined || until > now)
     )
+    const answers = new Set(strikes.map(({ where }) => {
+      const conditions = new Set(where.map((condition) => holds(condition, JSON.parse(payload))))
+      return conditions.has(false) ? false : conditions.has(undefined) ? undefined : true
+    }))
+    return answers.has(true) ? true : answers.has(undefined) ? undefined : false
   }
 }

@@ -114,7 +114,7 @@ export class Network {
     const { events, ledger } = this.options
     while (true) {
       const taken = Queue.takeUnsafe(events)
-      if (taken === undefined || Exit.isFailure(taken)) return
+      if (taken === undefined || Exit.isFailure(taken)) return ledger.caughtUp()
       ledger.event(taken.value)
     }
   }
@@ -185,7 +185,9 @@ export class Connection {
         : plan.fault === "crash" && this.#onCrash === undefined
         ? undefined
         : plan.fault
-      if (fault === undefined && latency === 0) {
+      // nothing that it has sent or is to be told is still under way
+      const isFree = machine.now >= this.#arrival && machine.now >= this.#reply
+      if (fault === undefined && latency === 0 && isFree) {
         return this.#apply(operation, effect, seen, (exit) => process.post(() => resume(exit)))
       }
       if (fault !== undefined) {

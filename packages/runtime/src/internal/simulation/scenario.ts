@@ -12,7 +12,7 @@ import { events, walk } from "./walk.ts"
 import { open, type Subject } from "./world.ts"
 
 /** Everything that can be left out. */
-export const disturbances: ReadonlyArray<Disturbance> = [...faults, ...events, "skew"]
+export const disturbances: ReadonlyArray<Disturbance> = [...faults, ...events]
 
 /** What may cost somebody a claim. */
 const losing: ReadonlyArray<Disturbance> = [...faults, "outage", "kill", "freeze", "jump"]

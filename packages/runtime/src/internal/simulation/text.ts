@@ -2,7 +2,7 @@
  * Lines of a trace: what was asked of a store, and what it answered.
  */
 import type { Docket } from "@effect-docket/dsl"
-import type { Fence, Renewed, TurnReply, TurnRequest } from "../../DocketStore.ts"
+import type { Change, Fence, Renewed, TurnReply, TurnRequest } from "../../DocketStore.ts"
 
 export const added = (
   additions: ReadonlyArray<Docket.EncodedAddition>,
@@ -18,15 +18,20 @@ export const added = (
     return `${task} ${key}${how}: ${disposition}${run}`
   }).join(", ")
 
+const changeOf = (change: Change): string => change._tag === "Continue" ? `Continue to ${change.to._tag}` : change._tag
+
 export const turn = ({ capacity, settle }: TurnRequest, { claimed, settled }: TurnReply): string =>
   [
     ...settle.map(({ change, key, successor, token }, index) => {
       const next = successor === undefined ? "" : "+"
-      return `${change._tag}${next} ${key} (${token}): ${settled[index]}`
+      return `${changeOf(change)}${next} ${key} (${token}): ${settled[index]}`
     }),
-    ...claimed.map(({ attempt, droppedBy, generation, key, token }) =>
-      `claims ${key}#${generation} (${token}) attempt ${attempt}${droppedBy === undefined ? "" : " to drop it"}`
-    ),
+    ...claimed.map(({ attempt, droppedBy, generation, key, thread, token }) => {
+      const why = droppedBy === undefined
+        ? thread?.stopped === undefined ? "" : `, ${thread.stopped._tag}`
+        : " to drop it"
+      return `claims ${key}#${generation} (${token}) attempt ${attempt}${why}`
+    }),
     `of ${capacity}`
   ].join(", ")
 

@@ -1,7 +1,8 @@
 /**
  * What happens in a simulation, by chance: producers add, operators intervene, workers come and go, the clock jumps.
  */
-import type { Docket } from "@effect-docket/dsl"
+import { Docket, type Task } from "@effect-docket/dsl"
+import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import * as Effect from "effect/Effect"
 import { Chance } from "./chance.ts"
 import type { Member, World } from "./world.ts"
@@ -18,6 +19,7 @@ export type Event =
   | "kill"
   | "stop"
   | "freeze"
+  | "skew"
   | "jump"
   | "outage"
 
@@ -38,6 +40,7 @@ const weights: ReadonlyArray<readonly [Event | "produce" | "await" | "start" | "
   ["kill", 4],
   ["stop", 3],
   ["freeze", 5],
+  ["skew", 3],
   ["jump", 4],
   ["outage", 2]
 ]
@@ -87,19 +90,23 @@ const step = (world: World, number: number, enabled: ReadonlySet<string>): void 
     case "cancel":
       return key === undefined ? undefined : world.ask(`cancels ${key}`, docket.cancel(key))
     case "pause": {
-      const task = chance.happens(0.8) ? chance.pick(tasks) : undefined
-      return world.ask(`pauses ${task?._tag ?? "everything"}`, docket.pause({ task, reason: "simulated" }))
+      const task = chance.happens(0.7) ? chance.pick(tasks) : undefined
+      const lane = chance.happens(0.3) ? Interpreter.resolved(chance.pick(tasks)).lane : undefined
+      return world.ask(`pauses ${nameOf(task, lane)}`, docket.pause({ task, lane, reason: "simulated" }))
     }
     case "resume": {
       const { pauses } = ledger.measures
       if (pauses.length === 0) return
-      const task = subject.group.tasks.get(chance.pick(pauses).task ?? "")
-      return world.ask(`resumes ${task?._tag ?? "everything"}`, docket.resume({ task }))
+      const { lane, task: tag } = chance.pick(pauses)
+      const task = subject.group.tasks.get(tag ?? "")
+      return world.ask(`resumes ${nameOf(task, lane)}`, docket.resume({ task, lane }))
     }
     case "strike": {
       const { _tag: task } = chance.pick(tasks)
       const until = chance.happens(0.5) ? machine.now + chance.pick([1000, 10_000, 60_000]) : undefined
-      return world.ask(`strikes ${task}`, docket.strike({ task, where: [], reason: "simulated", until }))
+      const where = conditions(world, chance, task)
+      const whom = where.map(({ field, values }) => ` with ${field} ${String(values[0])}`).join()
+      return world.ask(`strikes ${task}${whom}`, docket.strike({ task, where, reason: "simulated", until }))
     }
     case "restore": {
       const { strikes } = ledger.measures
@@ -117,6 +124,11 @@ const step = (world: World, number: number, enabled: ReadonlySet<string>): void 
       return worker && world.stop(worker)
     case "freeze":
       return worker && freeze(world, worker, chance.pick([100, 1000, 5000, 20_000]))
+    case "skew": {
+      const millis = chance.pick([-3_600_000, -1000, 0, 1000, 300_000])
+      if (worker !== undefined) trace.add(worker.process.name, `has its clock set ${millis} ahead`)
+      return worker?.process.set(millis)
+    }
     case "jump": {
       const millis = chance.pick([50, 1000, 5000, 60_000, 3_600_000])
       trace.add("", `the clock jumps by ${millis}`)
@@ -141,17 +153,36 @@ const again = (world: World, chance: Chance, key: string, name: "add" | "replace
   world.ask(`${name}s ${key}`, world.docket.addEncoded([{ ...rest, due, onExisting }], { atomic: true }))
 }
 
-/** Adds a run that failed for good once more. */
+/** Adds what failed for good once more: some runs of a task, or of a flow. */
 const redrive = (world: World, chance: Chance): void => {
+  const { flows, group } = world.subject
   const failed = Array.from(world.ledger.current.values()).filter(({ ended, latest }) =>
     ended === "Exit" && latest?.settled === "Failed"
   )
   if (failed.length === 0) return
-  const { generation, key } = chance.pick(failed)
-  const addition = world.ledger.additions.get(key)
-  if (addition === undefined || addition.thread !== undefined) return
-  const again: Docket.EncodedAddition = { ...addition, due: { after: 0 }, onExisting: "keep", redrive: generation }
-  world.ask(`redrives ${key}#${generation}`, world.docket.addEncoded([again], { atomic: false }))
+  const { latest } = chance.pick(failed)
+  const flow = flows.find(({ _tag }) => _tag === latest!.thread?.flow)
+  const what = flow ?? group.tasks.get(latest!.task)
+  if (what === undefined) return
+  const limit = chance.pick([1, 3])
+  const again: unknown = Docket.redrive(what as Task.Any, { limit })
+  // the producer has what it asks for
+  world.ask(`redrives ${what._tag}`, again as Effect.Effect<unknown, unknown>)
+}
+
+/** Whom a pause is about. */
+const nameOf = (task: Task.Any | undefined, lane: string | undefined): string =>
+  `${task?._tag ?? "everything"}${lane === undefined ? "" : ` in ${lane}`}`
+
+/** Whom of a task a strike is about: everybody, or those that are as one that is there in one field. */
+const conditions = (world: World, chance: Chance, task: string): ReadonlyArray<Docket.EncodedCondition> => {
+  const like = Array.from(world.ledger.additions.values()).filter((addition) => addition.task === task)
+  if (like.length === 0 || chance.happens(0.5)) return []
+  const payload: unknown = JSON.parse(chance.pick(like).payload)
+  const fields = Object.entries(payload ?? {}).filter(([, value]) => typeof value === "number")
+  if (fields.length === 0) return []
+  const [field, value] = chance.pick(fields)
+  return [{ field, operator: "equals", values: [value], bigint: false }]
 }
 
 /** A worker stands still for a while, without knowing it. */
