@@ -133,7 +133,7 @@ for (const [what, target] of [["a single server", single], ["a cluster", cluster
     it.live("a strike while a worker is cut off → it claims nothing that the strike stops, and hears why", () =>
       Effect.gen(function*() {
         const { admin, proxy, url } = yield* target
-        const near = `redis://127.0.0.1:${admin.options.port}`
+        const near = `redis://${servers.user}127.0.0.1:${admin.options.port}`
         const name = uniqueName()
         const far = yield* open(RedisStore.layer({ url }), name)
         const worker = yield* attachTo(far)

@@ -69,7 +69,7 @@ export const make = Effect.fnUntraced(function*(
   )
   return {
     port: own,
-    url: `redis://127.0.0.1:${own}`,
+    url: `redis://${servers.user}127.0.0.1:${own}`,
     cut,
     refuse: (on) =>
       Effect.sync(() => {

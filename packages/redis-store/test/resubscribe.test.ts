@@ -48,7 +48,7 @@ const gate = Effect.fnUntraced(function*(port: number) {
         proxy.close()
       })
   )
-  return { state, url: `redis://127.0.0.1:${own}` }
+  return { state, url: `redis://${servers.user}127.0.0.1:${own}` }
 })
 
 /** What nobody waited for, and would have ended a process. */

@@ -8,13 +8,21 @@ import { spawnSync } from "node:child_process"
 import { writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import * as path from "node:path"
+import { rule } from "./acl.ts"
 import { findServer } from "./binary.ts"
 import * as processes from "./processes.ts"
+
+/** In the URL of a single server, the user of the store: it may do nothing but what the documentation grants. */
+export const user = "tests:secret@"
+
+// one test has another prefix
+const userSetting = `user tests on >secret ${rule} ~other:* &other:*`
 
 /** A server process. */
 export interface Server {
   readonly port: number
   readonly folder: string
+  /** For the store, as its user. */
   readonly url: string
   /** A connection for the test itself. */
   readonly admin: Redis
@@ -96,7 +104,7 @@ export const start = Effect.fnUntraced(function*(
       ...(options.isPlain === false ? [] : [`port ${port}`]),
       "bind 127.0.0.1",
       `dir ${folder}`,
-      ...(options.isSentinel ? [] : ["save \"\"", "appendonly no", "maxmemory-policy noeviction"]),
+      ...(options.isSentinel ? [] : ["save \"\"", "appendonly no", "maxmemory-policy noeviction", userSetting]),
       ...(options.config ?? []).map((line) => line.replaceAll("$PORT", String(port)).replaceAll("$DIR", folder))
     ].join("\n") + "\n"
   )
@@ -126,7 +134,7 @@ export const start = Effect.fnUntraced(function*(
   return {
     port,
     folder,
-    url: `redis://127.0.0.1:${port}`,
+    url: `redis://${user}127.0.0.1:${port}`,
     admin,
     process: () => running,
     stop: (signal = "SIGTERM") =>
