@@ -13,6 +13,7 @@ export const rule = [
   "-client|kill",
   "+info",
   "+cluster|slots",
+  "+cluster|info",
   "+evalsha",
   "+eval",
   "+time",

@@ -12,7 +12,7 @@ import { rule } from "./acl.ts"
 import { findServer } from "./binary.ts"
 import * as processes from "./processes.ts"
 
-/** In the URL of a single server, the user of the store: it may do nothing but what the documentation grants. */
+/** In a URL, the user of the store: it may do nothing but what the documentation grants. */
 export const user = "tests:secret@"
 
 // one test has another prefix
@@ -244,7 +244,7 @@ export const cluster: Effect.Effect<Servers, never, Scope.Scope> = Effect.gen(fu
       (text) => text.split("\n").filter((line) => line.includes("slave")).length === 3
     )
   yield* Effect.forEach(nodes, (node) => until(knowsReplicas(node)))
-  return { url: `redis+cluster://${masters.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes }
+  return { url: `redis+cluster://${user}${masters.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes }
 })
 
 /** Waits until every node says that each slot has a master that works. */
@@ -301,7 +301,7 @@ export const watched = Effect.fnUntraced(function*(downAfter: number): Effect.fn
   yield* Effect.forEach(sentinels, (one) => until(knows(one)))
   const nodes = [master, replica]
   return {
-    url: `redis+sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(",")}/${masterName}`,
+    url: `redis+sentinel://${user}${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(",")}/${masterName}`,
     nodes,
     sentinels,
     master: Effect.map(
