@@ -9,6 +9,20 @@ import { TestClock } from "effect/testing"
 import * as Kit from "./Kit.ts"
 import * as settableClock from "./settableClock.ts"
 
+class Tick extends Task.make("Tick", { perpetual: { cron: "0 * * * *", automatic: true } }) {}
+class Ticks extends TaskGroup.make(Tick) {}
+
+/** A tick every hour with this body, and the hours in which it began. */
+const hourly = (body: Effect.Effect<void>) => {
+  const hours: Array<number> = []
+  const Tick = () =>
+    Effect.flatMap(Execution.CurrentExecution, ({ startedAt }) => {
+      hours.push(DateTime.toEpochMillis(startedAt) / 3_600_000)
+      return body
+    })
+  return { hours, layer: Kit.live(Ticks, Ticks.toLayer({ Tick })) }
+}
+
 for (const by of [Duration.hours(-3), Duration.hours(3)]) {
   const name = Duration.isNegative(by) ? "back" : "forward"
   describe(`The clock of a worker is set ${name} by three hours`, () => {
@@ -55,19 +69,7 @@ for (const by of [Duration.hours(-3), Duration.hours(3)]) {
     })
 
     it.effect("→ a perpetual task misses no tick, and none is early", () => {
-      class Tick extends Task.make("Tick", { perpetual: { cron: "0 * * * *", automatic: true } }) {}
-      class Ticks extends TaskGroup.make(Tick) {}
-      const hours: Array<number> = []
-      const layer = Kit.live(
-        Ticks,
-        Ticks.toLayer({
-          Tick: () =>
-            Effect.flatMap(Execution.CurrentExecution, ({ startedAt }) => {
-              hours.push(DateTime.toEpochMillis(startedAt) / 3_600_000)
-              return Effect.sleep("10 minutes")
-            })
-        })
-      )
+      const { hours, layer } = hourly(Effect.sleep("10 minutes"))
       return Effect.gen(function*() {
         const worker = yield* settableClock.make
         yield* TestClock.setTime(30 * 60_000)
@@ -82,18 +84,7 @@ for (const by of [Duration.hours(-3), Duration.hours(3)]) {
     })
 
     it.effect("→ a chain that somebody has cleared is back with its next tick, not with another", () => {
-      class Tick extends Task.make("Tick", { perpetual: { cron: "0 * * * *", automatic: true } }) {}
-      class Ticks extends TaskGroup.make(Tick) {}
-      const hours: Array<number> = []
-      const layer = Kit.live(
-        Ticks,
-        Ticks.toLayer({
-          Tick: () =>
-            Effect.map(Execution.CurrentExecution, ({ startedAt }) => {
-              hours.push(DateTime.toEpochMillis(startedAt) / 3_600_000)
-            })
-        })
-      )
+      const { hours, layer } = hourly(Effect.void)
       return Effect.gen(function*() {
         const worker = yield* settableClock.make
         yield* TestClock.setTime(30 * 60_000)
