@@ -50,6 +50,7 @@ export type {
   EncodedDeadLetter,
   EncodedDebounce,
   EncodedEvent,
+  EncodedFlow,
   EncodedGates,
   EncodedGather,
   EncodedMember,

@@ -174,13 +174,16 @@ export type Tags<N extends Any> = N["~@effect-docket/dsl/Flow/Node"]["tags"]
 export type Services<N extends Any> = N["~@effect-docket/dsl/Flow/Node"]["services"]
 
 /**
- * Progress of a flow: a step started or ended.
+ * Progress of a flow: a step of it, or of a member of one of its fan-outs, started or ended.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Progress {
+  /** The path of its node. */
   readonly step: string
+  /** The key of the run that it is a step of: that of the flow, or of a member. */
+  readonly key: string
   readonly state: "Started" | "Ended"
 }
 

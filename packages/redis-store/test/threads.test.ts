@@ -210,14 +210,15 @@ const membersFor = (chance: Chance, key: string, gather = chance.of(...gathers))
     ...place(chance),
     due: { after: chance.of(0, 0, 20) },
     onExisting: chance.of("keep", "keep", "replace"),
-    thread: thread(chance)
+    thread: thread(chance),
+    flow: chance.of(undefined, undefined, { key: "top", generation: 7 }, { key: "ö/1", generation: 2 })
   } as const))
   return (generation: number) =>
-    options.map(({ index, thread, ...rest }) =>
+    options.map(({ flow, index, thread, ...rest }) =>
       addition(`${key}/${gather}/${index}`, {
         ...rest,
         retention: { success: 0, failure: 200 },
-        thread: { ...thread, parent: { key, generation, gather, index } }
+        thread: { ...thread, parent: { key, generation, gather, index, ...flow && { flow } } }
       })
     )
 }

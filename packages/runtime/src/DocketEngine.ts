@@ -62,8 +62,12 @@ const changes = (
       return Stream.succeed(finish(DateTime.toEpochMillis(yield* DateTime.now), outcome))
     }
     return Stream.fromQueue(events).pipe(
+      // members of an earlier generation go on, and are not those of this one
+      Stream.filter(({ flow }) => flow?.key !== key || flow.generation >= generation),
       Stream.takeUntil((stored) => stored.event._tag === "Finished" && stored.generation >= generation),
-      Stream.map(({ event, task }) => event._tag === "Retrying" ? { ...event, task } : event)
+      Stream.map(({ event, flow, key, task }): Docket.EncodedEvent =>
+        event._tag === "Retrying" ? { ...event, task } : event._tag === "Step" && flow ? { ...event, key } : event
+      )
     )
   }))
 

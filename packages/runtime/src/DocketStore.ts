@@ -298,6 +298,8 @@ export interface StoredEvent {
   readonly key: string
   readonly generation: number
   readonly event: Docket.EncodedEvent
+  /** The flow at the top, if it is about a step of a member. */
+  readonly flow?: Docket.EncodedFlow | undefined
 }
 
 /**
@@ -351,7 +353,10 @@ export interface StoredDocket {
     key: string,
     generation: number
   ) => Effect.Effect<Docket.EncodedOutcome, DocketError.DocketError>
-  /** Events from now on, of one key or of all, in their order. Subscribed when the effect returns. */
+  /**
+   * Events from now on, of all keys or of one, with those of the steps of members of a flow under that key, in their order.
+   * Subscribed when the effect returns.
+   */
   readonly subscribe: (
     key: string | undefined
   ) => Effect.Effect<Queue.Dequeue<StoredEvent>, DocketError.DocketError, Scope.Scope>

@@ -223,8 +223,8 @@ describe("flows where two things meet", () => {
       const events = yield* store.subscribe("k")
       yield* Docket.start(Few, 7, { key: "k" })
       yield* workOn([Few])
-      const steps = (yield* Queue.takeAll(events)).flatMap(({ event }) =>
-        event._tag === "Step" ? [`${event.step} ${event.state}`] : []
+      const steps = (yield* Queue.takeAll(events)).flatMap(({ event, key }) =>
+        event._tag === "Step" && key === "k" ? [`${event.step} ${event.state}`] : []
       )
       assert.deepStrictEqual(steps, ["0 Started", "0 Ended", "1 Started", "1 Ended"])
     }).pipe(Effect.scoped, Effect.provide(bundle(seen)))

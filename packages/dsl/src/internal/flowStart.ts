@@ -34,7 +34,7 @@ export const reader = (docket: Docket["Service"], graph: Graph): execution.Reade
     outcome,
     event: (key, event: EncodedEvent) => {
       if (event._tag === "Step") {
-        const value: Flow.Progress = { step: event.step, state: event.state }
+        const value: Flow.Progress = { step: event.step, key: event.key ?? key, state: event.state }
         return Effect.succeed({ _tag: "Progress", value, at: DateTime.makeUnsafe(event.at) } as const)
       }
       if (event._tag === "Finished") {

@@ -94,16 +94,27 @@ export interface EncodedThread {
 }
 
 /**
+ * A run of a flow.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EncodedFlow {
+  readonly key: string
+  readonly generation: number
+}
+
+/**
  * The gather that is told how a run has ended.
  *
  * @category models
  * @since 0.1.0
  */
-export interface EncodedParent {
-  readonly key: string
-  readonly generation: number
+export interface EncodedParent extends EncodedFlow {
   readonly gather: string
   readonly index: number
+  /** The flow at the top, which is told of steps. Absent if that is the parent. */
+  readonly flow?: EncodedFlow | undefined
 }
 
 /**
@@ -209,7 +220,14 @@ export type EncodedEvent =
   | { readonly _tag: "Started"; readonly at: number; readonly attempt: number; readonly worker: string }
   | { readonly _tag: "Progress"; readonly at: number; readonly value: string }
   /** A step of a flow has begun or ended: the path of its node. */
-  | { readonly _tag: "Step"; readonly at: number; readonly step: string; readonly state: "Started" | "Ended" }
+  | {
+    readonly _tag: "Step"
+    /** The member of the flow whose step it is. Absent: the execution. */
+    readonly key?: string | undefined
+    readonly at: number
+    readonly step: string
+    readonly state: "Started" | "Ended"
+  }
   | {
     readonly _tag: "Retrying"
     /** Absent: that of the execution. */

@@ -76,7 +76,7 @@ const isSamePart = (a: Part, b: Part, behind: number): boolean => {
     (of === undefined || to === undefined
       ? of === to
       : of.index + behind === to.index && of.key === to.key && of.generation === to.generation &&
-        of.gather === to.gather)
+        of.gather === to.gather && of.flow?.key === to.flow?.key && of.flow?.generation === to.flow?.generation)
 }
 
 /** Whether `b` goes in the row of `a`, so many places behind it. */

@@ -39,7 +39,7 @@ import * as Result from "effect/Result"
 import { isUtf8 } from "node:buffer"
 
 /** Format of what is written; another one is refused. */
-export const format = "2"
+export const format = "3"
 
 /** A task, a version of it, and a lane, as a part of a key. */
 export const groupId = (task: string, version: number, lane: string): string =>
@@ -314,7 +314,18 @@ export const headArgs = (thread: Docket.EncodedThread): ReadonlyArray<string | n
 
 /** Arguments of whom a run of a flow reports to. */
 export const parentArgs = (parent: Docket.EncodedParent | undefined): ReadonlyArray<string | number> =>
-  parent === undefined ? ["", 0, "", 0] : [parent.key, parent.generation, parent.gather, parent.index]
+  parent === undefined
+    ? ["", 0, "", 0, ""]
+    : [parent.key, parent.generation, parent.gather, parent.index, flowText(parent.flow)]
+
+const flowText = (flow: Docket.EncodedFlow | undefined): string =>
+  flow === undefined ? "" : `${flow.generation}/${flow.key}`
+
+/** The flow at the top, from a text of its generation and its key. */
+export const readFlow = (text: string): Docket.EncodedFlow => {
+  const slash = text.indexOf("/")
+  return { key: text.slice(slash + 1), generation: Number(text.slice(0, slash)) }
+}
 
 /** What a run waits for. */
 export const gatherText = ({ ended, failed, id, succeeded }: Docket.EncodedGather): string =>
@@ -341,7 +352,8 @@ const onCancels = ["end", "interpret", "ignore"] as const
 
 // where the lengths begin in a part, and what they measure
 const lengthsAt = 22
-const partHead = 42
+const partHead = 46
+const partTexts = 6
 
 /** What is the same in the parts of many. */
 interface Common {
@@ -378,12 +390,12 @@ const readPart = (bytes: Buffer, from: number, end: number): Part => {
 const readCommon = (bytes: Buffer, from: number, end: number): Omit<Common, "bytes"> => {
   const bits = bytes[from + 12]!
   let at = from + partHead
-  const texts = Array.from({ length: 5 }, (_, n) => {
+  const texts = Array.from({ length: partTexts }, (_, n) => {
     const start = at
     at += bytes.readUInt32BE(from + lengthsAt + n * 4)
     return bytes.subarray(start, at)
   })
-  const [between, step, state, key, gather] = texts.map(String) as [string, string, string, string, string] // so many
+  const [between = "", step, state = "", key = "", gather = "", flow] = texts.map(String)
   const [exit, stopped, waits = "", last] = readTexts(bytes.subarray(at, end))
   const [, succeeded, failed] = rowOf(last) ?? []
   const why = rowOf(stopped)
@@ -392,20 +404,22 @@ const readCommon = (bytes: Buffer, from: number, end: number): Omit<Common, "byt
     thread: {
       flow: task,
       version,
-      step: step === "" ? undefined : step,
+      step: step || undefined,
       state,
       deadline: undefined,
       onCancel: onCancels[bytes[from + 13]! - 1] ?? "end"
     },
     between,
-    parent: key === "" ? undefined : { key, generation: bytes.readDoubleBE(from + 14), gather, index: 0 },
+    parent: key === ""
+      ? undefined
+      : { key, generation: bytes.readDoubleBE(from + 14), gather, index: 0, ...flow && { flow: readFlow(flow) } },
     exit: read(exit),
     stopped: why && readStopped(why),
     gathers: waits !== "",
     owns: bits % 2 === 1,
     gathered: succeeded === undefined ? undefined : { succeeded: Number(succeeded), failed: Number(failed) }
   } // what cannot be named cannot be asked for: `flows.ts` agrees
-  return { part, isSound: at <= end && /^\d+\/\/[!-~]+$/.test(between) && isUtf8(texts[3]!) } // there are five
+  return { part, isSound: at <= end && /^\d+\/\/[!-~]+$/.test(between) && isUtf8(texts[3]!) } // there are six
 }
 
 /** The record of a pending or running run, as far as readers need it. */

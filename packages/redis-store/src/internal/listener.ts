@@ -16,7 +16,7 @@ import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { Client, Connection } from "./connection.ts"
-import { type Keys, parseGroup, readOutcome, readTexts } from "./layout.ts"
+import { type Keys, parseGroup, readFlow, readOutcome, readTexts } from "./layout.ts"
 
 const watchMillis = 30_000
 
@@ -51,7 +51,8 @@ const readEvent = (texts: ReadonlyArray<string>): DocketStore.StoredEvent | unde
         return undefined
     }
   })()
-  return event === undefined ? undefined : { task, key, generation: Number(generation), event }
+  const flow = tag === "Step" && c !== "" ? readFlow(c) : undefined
+  return event === undefined ? undefined : { task, key, generation: Number(generation), event, flow }
 }
 
 /** Listens for a docket. */
@@ -194,7 +195,7 @@ export class Listener {
       const queue = yield* Queue.unbounded<DocketStore.StoredEvent>()
       yield* Effect.addFinalizer(() => Queue.shutdown(queue))
       yield* this.listen((event) => {
-        if (key === undefined || key === event.key) Queue.offerUnsafe(queue, event)
+        if (key === undefined || key === event.key || key === event.flow?.key) Queue.offerUnsafe(queue, event)
       })
       return queue
     })

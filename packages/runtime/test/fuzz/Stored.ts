@@ -74,6 +74,7 @@ const near = (chaos: Chaos, texts: ReadonlyArray<string>): string =>
 
 const thread = (chaos: Chaos): NonNullable<Docket.EncodedAddition["thread"]> => {
   const state = near(chaos, states)
+  const flow = chaos.int(2) === 0 ? undefined : { key: chaos.name(), generation: chaos.int(3) }
   return {
     flow: chaos.int(8) === 0 ? chaos.name() : "Steps",
     version: 1,
@@ -83,7 +84,7 @@ const thread = (chaos: Chaos): NonNullable<Docket.EncodedAddition["thread"]> => 
     // one that is ending already cannot be told to end
     onCancel: /undo|drain/.test(state) ? "ignore" : chaos.pick(["end", "interpret"]),
     ...chaos.int(4) === 0 &&
-      { parent: { key: chaos.name(), generation: chaos.int(3), gather: chaos.text(), index: chaos.int(5) } }
+      { parent: { key: chaos.name(), generation: chaos.int(3), gather: chaos.text(), index: chaos.int(5), flow } }
   }
 }
 

@@ -6,8 +6,8 @@
  * whether the first payload counts); number of rows of additions that differ in key and payload only, and per row: how many,
  * kind, due (`at` and a time, or `in` and a delay), trace, generation to redrive (or nothing), and for parts of flows: group
  * between steps, step (or nothing), state, deadline after it is due (or nothing), what a cancel does, and key (or nothing),
- * generation and gather of the parent, and the index of the first member, those of the others following it one by one; then
- * key and payload of each addition.
+ * generation and gather of the parent, the index of the first member, those of the others following it one by one, and the flow
+ * at the top (as a part has it); then key and payload of each addition.
  */
 export const adding = `
 local ADDED, EXISTING, REPLACED, STOPPED, COOLING, JOINED_FIRST, JOINED_LAST = 1, 2, 3, 4, 5, 6, 7

@@ -5,8 +5,9 @@
  *
  * - The record of such a run has, besides, its part: the length of it, then its index in the gather of its parent, its deadline
  *   (or infinity), whether it has a hash `flow:<key>` (1) and a tail (2), what a cancel does, the generation of its parent, and
- *   five lengths, of what follows: the group in which it waits for an interpreter; its step; what its interpreter has to know;
- *   key and gather of its parent, or nothing. The tail is a row of texts (its length, a colon, and it): how its step ended (`=`
+ *   six lengths, of what follows: the group in which it waits for an interpreter; its step; what its interpreter has to know;
+ *   key and gather of its parent, or nothing; and generation, a slash, and key of the flow at the top, or nothing if that is
+ *   its parent or itself. The tail is a row of texts (its length, a colon, and it): how its step ended (`=`
  *   and the text, or nothing); why it is stopped (a row, or nothing); what it waits for (a row of a gather, how many have to
  *   succeed, to fail, to end, or nothing); and what it waited for last (a row of a gather, how many succeeded and failed, or
  *   nothing). Members of a fan-out differ in the first two numbers only.
@@ -23,7 +24,7 @@ import { most } from "./bounds.ts"
 export const flows = `
 function flow()
   if flowing then return flowing end
-  local PART = '>I4dBBdI4I4I4I4I4'
+  local PART = '>I4dBBdI4I4I4I4I4I4'
   local END, INTERPRET, IGNORE, NAMES = 1, 2, 3, { 'end', 'interpret', 'ignore' }
   local named, parents, gathers, expected = {}, {}, {}, {}
   local soonest, whose
@@ -49,15 +50,16 @@ function flow()
   -- The part of a flow that is in a record at p, and where it ends.
   function m.part(v, p)
     local stop = p + 4 + unpackFrom('>I4', v, p)
-    local index, deadline, bits, onCancel, generation, lb, ls, lt, lk, lg, at = unpackFrom(PART, v, p + 4)
+    local index, deadline, bits, onCancel, generation, lb, ls, lt, lk, lg, lf, at = unpackFrom(PART, v, p + 4)
     local step = at + lb
     local state = step + ls
     local key = state + lt
     local gather = key + lk
-    local tail = gather + lg
+    local flow = gather + lg
+    local tail = flow + lf
     local t = { index = index, deadline = deadline, owns = bits % 2 == 1, onCancel = onCancel, generation = generation,
       between = sub(v, at, step - 1), step = sub(v, step, state - 1), state = sub(v, state, key - 1),
-      key = sub(v, key, gather - 1), gather = sub(v, gather, tail - 1), exit = '', stopped = '', waits = '', last = '',
+      key = sub(v, key, gather - 1), gather = sub(v, gather, flow - 1), flow = sub(v, flow, tail - 1), exit = '', stopped = '', waits = '', last = '',
       fits = tail <= stop }
     if bits >= 2 then
       local texts = row(sub(v, tail, stop - 1))
@@ -95,7 +97,8 @@ function flow()
       tail = texts(t.exit, t.stopped, t.waits, t.last)
     end
     local part = pack(PART, t.index, t.deadline, (t.owns and 1 or 0) + (tail == '' and 0 or 2), t.onCancel, t.generation,
-      #t.between, #t.step, #t.state, #t.key, #t.gather) .. t.between .. t.step .. t.state .. t.key .. t.gather .. tail
+      #t.between, #t.step, #t.state, #t.key, #t.gather, #t.flow) ..
+      t.between .. t.step .. t.state .. t.key .. t.gather .. t.flow .. tail
     return pack('>I4', #part) .. part
   end
   -- What packs the same part of another member, which differs in its index only.
@@ -114,16 +117,22 @@ function flow()
   -- A part, as an addition says it.
   function m.readPart()
     local t = readHead()
-    t.key, t.generation, t.gather, t.index = arg(), tonumber(arg()), arg(), tonumber(arg())
+    t.key, t.generation, t.gather, t.index, t.flow = arg(), tonumber(arg()), arg(), tonumber(arg()), arg()
     t.owns, t.exit, t.stopped, t.waits, t.last = false, '', '', '', ''
     return t
   end
   local function assume(t, head)
     t.between, t.step, t.state, t.deadline, t.onCancel = head.between, head.step, head.state, head.deadline, head.onCancel
   end
+  -- Tells of a step, with the flow at the top if it is that of a member.
   local function step(r, key, path, state)
-    if path ~= '' then publish(r.gid, key, r.generation, 'Step', path, state) end
+    if path == '' or not watched then return end
+    local t = r.part
+    local flow = t.flow
+    if flow == '' and t.key ~= '' then flow = str(t.generation) .. '/' .. t.key end
+    publish(r.gid, key, r.generation, 'Step', path, state, flow)
   end
+  function m.started(r, key) step(r, key, r.part.step, 'Started') end
 
   -- The gathers of a run, as far as they are those of this generation.
   local function gathersOf(key, generation)

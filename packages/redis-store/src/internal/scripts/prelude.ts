@@ -143,7 +143,7 @@ local function sound(v)
   if flags < 8 then return p <= #v + 1 end
   if p + 3 > #v then return false end
   local length = unpackFrom('>I4', v, p)
-  return length >= 42 and p + 3 + length <= #v and flow().glance(v, p).isSound
+  return length >= 46 and p + 3 + length <= #v and flow().glance(v, p).isSound
 end
 
 -- A retention that the server takes, whatever a record says.

@@ -468,8 +468,7 @@ local function claim(best)
     if watched and not isBetween then
       local r = decode(v)
       publish(g.id, key, r.generation, 'Started', r.attempt + 1, worker)
-      local step = r.part and r.attempt == 0 and r.part.step or ''
-      if step ~= '' then publish(g.id, key, r.generation, 'Step', step, 'Started') end
+      if r.part and r.attempt == 0 then flowing.started(r, key) end
     end
   end
   v = pack(CLAIM, RUNNING, flags, best.attempt + 1, best.lost, token, best.settled, now, #worker) .. sub(v, 37) .. worker

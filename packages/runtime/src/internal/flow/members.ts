@@ -51,12 +51,13 @@ export const membersOf = (
 
 /** Makes the members of a gather that begin with a chain; they are due so many milliseconds after they are added. */
 export const memberOf = (run: Run, gather: string, chain: string) => {
-  const { claim: { generation, key, trace }, flow, state, world } = run
+  const { claim: { generation, key, trace }, flow, state, thread: { parent }, world } = run
   const begin = members(world, chain, state.flowKey ?? key)
   // its gather knows how it ended; that it failed is for people to see
   const common = { onExisting: "keep", retention: { success: 0, failure: flow.kept }, trace } as const
+  const of = { key, generation, gather, ...parent && { flow: parent.flow ?? parent } }
   return (index: number, name: string | number, value: unknown, after: number): Effect.Effect<Docket.EncodedAddition> =>
-    begin({ key, generation, gather, index }, value, { ...common, key: memberKey(key, gather, name), due: { after } })
+    begin({ ...of, index }, value, { ...common, key: memberKey(key, gather, name), due: { after } })
 }
 
 /** A fan-out: its node, and the names and inputs of its members. They are spread over time from `since`, or from now. */

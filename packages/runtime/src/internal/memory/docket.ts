@@ -774,9 +774,8 @@ export class MemoryDocket {
 
   #publishStep(part: Part | undefined, state: "Started" | "Ended", at: number): void {
     const step = part?.thread.step
-    if (step !== undefined && this.observers.isListening) {
-      this.observers.publish(part!.run, { _tag: "Step", at, step, state })
-    }
+    if (part === undefined || step === undefined || !this.observers.isListening) return
+    this.observers.publish(part.run, { _tag: "Step", at, step, state }, part.flow)
   }
 
   // -------------------------------------------------------------------------------------------------------------------

@@ -49,10 +49,11 @@ export class Observers {
     return this.#subscribers.size > 0
   }
 
-  publish(run: Run, event: Docket.EncodedEvent): void {
+  /** Tells an event of a run; `flow`: who else is told. */
+  publish(run: Run, event: Docket.EncodedEvent, flow?: Docket.EncodedFlow): void {
     for (const { key, offer } of this.#subscribers) {
-      if (key !== undefined && key !== run.key) continue
-      const stored: StoredEvent = { task: run.group.task, key: run.key, generation: run.generation, event }
+      if (key !== undefined && key !== run.key && key !== flow?.key) continue
+      const stored: StoredEvent = { task: run.group.task, key: run.key, generation: run.generation, event, flow }
       this.call(() => offer(stored))
     }
   }

@@ -57,6 +57,11 @@ export class Part implements Member {
     return this.thread.onCancel === "interpret" || (this.exit !== undefined && this.thread.onCancel === "end")
   }
 
+  /** The flow at the top, of a member. */
+  get flow(): Docket.EncodedFlow | undefined {
+    return this.parent?.flow ?? this.parent
+  }
+
   of(gather: string): Gathered {
     this.gathered ??= new Map()
     let gathered = this.gathered.get(gather)
