@@ -52,14 +52,14 @@ export type At =
     readonly until?: number | undefined
     /** When those that are added bit by bit began to be scattered. */
     readonly since?: number | undefined
-    /** Members that did not succeed are to be tried again. */
-    readonly retry?: true
+    /** Members from this one on are to be tried again if they did not succeed. */
+    readonly retry?: number | undefined
   }
   /** It begins again, with its first input. */
   | { readonly t: "restart" }
   /**
-   * The members of a gather were cancelled, or are to be (`cancels`), and end. Then the flow ends as well, or there is a failure behind `raise`, which
-   * something may catch.
+   * The members of a gather were cancelled, or are to be (`cancels`), and end. Then the flow ends as well, or there is a failure
+   * behind `raise`, which something may catch.
    */
   | {
     readonly t: "drain"
@@ -168,7 +168,7 @@ export const redriven = (flow: Graph, stored: EncodedThread): EncodedThread => {
     const [node] = flow.at(path)
     return [path, node._tag === "Deadline" ? node.limit : 0] as const // all limits are those of such nodes
   }))
-  const next: At = at.t === "fan" ? { ...at, retry: true } : at.t === "drain" ? { ...at.fan, retry: true } : at
+  const next: At = at.t === "fan" ? { ...at, retry: 0 } : at.t === "drain" ? { ...at.fan, retry: 0 } : at
   return thread(flow, { ...state, at: next, trail: { ...trail, limits }, isNew: true })
 }
 

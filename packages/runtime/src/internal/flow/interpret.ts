@@ -10,7 +10,8 @@
  *
  * It decides from the definition, from the state of the run and from what happened, and answers with one settlement: a
  * worker that dies at any point, before or after it, leaves a run that another one takes up where it was. Where members of a
- * gather are many, they are added and cancelled before that, in chunks: each of those writes may be repeated.
+ * gather are many, they are added and cancelled before that, in chunks: each of those writes may be repeated. Members that are
+ * tried again are not: they come with settlements, some with each.
  */
 import { type Docket, type DocketError, TaskFailure } from "@effect-docket/dsl"
 import * as Interpreter from "@effect-docket/dsl/Interpreter"
@@ -411,7 +412,7 @@ const gather = (run: Run, at: AtFan, happened: Happened): Answer => {
       )
     }
   }
-  if (at.retry) return retryMembers(run, at, node)
+  if (at.retry !== undefined) return retryMembers(run, at, node)
   if (at.next === 0 && happened._tag === "Came") return spreadMore(run, at, node, 0)
   // of one that has added nobody, what the gather before it has heard is known
   const { failed, succeeded } = at.next > 0 && thread.gathered || { failed: 0, succeeded: 0 }
@@ -454,34 +455,29 @@ const spreadMore = (run: Run, at: AtFan, node: Fan, ended: number): Answer =>
   })
 
 /**
- * Adds the members that have not succeeded once more, and waits for them. As many as one write adds come with the settlement:
- * a worker whose claim is over writes none, when others have long heard how they ended.
+ * Adds the members that have not succeeded once more, some with each settlement, and then waits for them. A worker whose claim
+ * is over writes none, when others have long heard how they ended.
  */
-const retryMembers = (run: Run, fan: AtFan, node: Fan): Answer =>
+const retryMembers = (run: Run, { retry = 0, until: _until, ...at }: AtFan, node: Fan): Answer =>
   Effect.gen(function*() {
-    const { retry: _retry, ...at } = fan
     const { root, trail } = run.state
     const signal = yield* valueAt(run.world, at.from, { root, until: at.p })
-    const all = signal._tag === "Value" ? membersOf(node, signal.value) : []
+    const fan = { path: at.p, node, members: signal._tag === "Value" ? membersOf(node, signal.value) : [] }
+    let from = retry
     let members: ReadonlyArray<Docket.EncodedAddition> = []
-    for (let from = 0; from < at.next; from += chunk) {
+    while (from < at.next && members.length === 0) {
       const to = Math.min(at.next, from + chunk)
       const known = yield* run.world.members(at.id, from, to)
-      members = (yield* buildMembers(run, { path: at.p, node, members: all }, from, to))
+      members = (yield* buildMembers(run, fan, from, to))
         .filter((_, offset) => known[offset]?._tag !== "Done")
         .map((addition): Docket.EncodedAddition => ({ ...addition, onExisting: "replace" }))
-      if (at.next > chunk && members.length > 0) {
-        yield* Effect.retry(run.flow.store.add(members, { atomic: false }), patience)
-        members = []
-      }
+      from = to
+    }
+    if (from < at.next) {
+      return goOn(run, { ...at, retry: from }, trail, { _tag: "Between", due: { after: 0 } }, { members })
     }
     const until = node._tag === "ForEach" && node.deadline !== undefined ? run.now + node.deadline : undefined
-    const { until: _until, ...rest } = at
-    const next: AtFan = {
-      ...rest,
-      ...until !== undefined && { until },
-      ...at.since !== undefined && { since: run.now }
-    }
+    const next: AtFan = { ...at, ...until !== undefined && { until }, ...at.since !== undefined && { since: run.now } }
     return goOn(run, next, trail, waitFor(at.id, ruleOf(node, at.n, at.next)), { members, until })
   })
 
