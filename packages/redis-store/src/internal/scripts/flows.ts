@@ -230,23 +230,37 @@ function flow()
     for key in pairs(parents) do m.sync(key) end
   end
 
-  -- Hears how a member ended. What comes for another generation, or a second time, is too late.
-  function m.report(t, index, letter, text)
-    local p = parentOf(t.key, t.generation)
-    if not p then return end
-    local key, id, r = t.key, t.gather, p.r
-    local g = begin(key, r, id)
+  -- Hears how a member of a gather ended; whether that is its first word.
+  local function hear(g, key, index, letter, text)
     local place = g.prefix .. index
     if index >= g.places then
       g.places = index + 1
     elseif g.told[place] or redis.call('HEXISTS', named[key], place) == 1 then
-      return
+      return false
     end
     g.told[#g.told + 1] = place
     g.told[#g.told + 1] = letter .. text
     g.told[place] = true
     if letter == 'D' then g.succeeded = g.succeeded + 1 else g.failed = g.failed + 1 end
-    g.changed, p.changed, p.counted[id] = true, true, g
+    g.changed = true
+    return true
+  end
+  -- A flow that has ended hears of a gather that it knows: what has succeeded is not run again when it is redriven.
+  local function hearLate(t, index, letter, text)
+    if parents[t.key] or not named[t.key] or letter == 'G' then return end
+    local g = not gathersOf(t.key, t.generation).isNew and
+      gatherOf(t.key, { generation = t.generation, part = { owns = true } }, t.gather)
+    if g then hear(g, t.key, index, letter, text) end
+  end
+
+  -- Hears how a member ended. What comes for another generation, or a second time, is too late.
+  function m.report(t, index, letter, text)
+    local p = parentOf(t.key, t.generation)
+    if not p then return hearLate(t, index, letter, text) end
+    local key, id, r = t.key, t.gather, p.r
+    local g = begin(key, r, id)
+    if not hear(g, key, index, letter, text) then return end
+    p.changed, p.counted[id] = true, g
     local w = p.waits
     if not w or w.id ~= id or not isMet(w, g) then return end
     take(r, key)
@@ -535,9 +549,10 @@ function flow()
   function m.wants(t, key, want)
     want(groups, t.between)
     if t.owns then want(named, key) end
+    if t.key == '' then return end
+    want(named, t.key)
     local head = headOf(t)
     if not head then return end
-    want(named, t.key)
     if head.state == GATHERING then want(groups, head.gid) end
   end
   function m.wantsCleared(r, key, want)

@@ -741,7 +741,12 @@ export class MemoryDocket {
   /** Hears how a member of a gather ended. What comes for another generation, or a second time, is too late. */
   #report({ gather, generation, index, key }: Docket.EncodedParent, member: Docket.EncodedMember, now: number): void {
     const part = this.#runs.get(key)?.part
-    if (part === undefined || part.run.generation !== generation || isSettled(part.run.state)) return
+    if (part === undefined || part.run.generation !== generation) return
+    if (isSettled(part.run.state)) {
+      // of a gather that it knows: what has succeeded is not run again when it is redriven
+      if (member._tag !== "Gone") part.gathered?.get(gather)?.add(index, member)
+      return
+    }
     if (!part.of(gather).add(index, member) || part.waitsFor?.id !== gather || !part.isGathered) return
     this.#take(part.run)
     part.waitsFor = undefined

@@ -76,17 +76,20 @@ export class Part implements Member {
     }
   }
 
+  #countsOf(gather: string): { readonly failed: number; readonly succeeded: number } {
+    const { failed, succeeded } = this.gathered?.get(gather) ?? { failed: 0, succeeded: 0 }
+    return { failed, succeeded }
+  }
+
   /** How many members of the gather that it waited for last have ended. */
   get counts(): ClaimedThread["gathered"] {
-    if (this.last === undefined) return undefined
-    const { failed, succeeded } = this.of(this.last)
-    return { failed, succeeded }
+    return this.last === undefined ? undefined : this.#countsOf(this.last)
   }
 
   /** Whether enough members have ended. */
   get isGathered(): boolean {
     if (this.waitsFor === undefined) return false
-    const { failed, succeeded } = this.of(this.waitsFor.id)
+    const { failed, succeeded } = this.#countsOf(this.waitsFor.id)
     return succeeded >= this.waitsFor.succeeded || failed >= this.waitsFor.failed ||
       succeeded + failed >= this.waitsFor.ended
   }
