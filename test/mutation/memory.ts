@@ -173,10 +173,26 @@ export const memory: ReadonlyArray<Mutation> = [
   {
     id: "memory/member-of-earlier-flow",
     file: docket,
-    find: "if (part === undefined || part.run.generation !== generation || isSettled(part.run.state)) return",
-    replace: "if (part === undefined || isSettled(part.run.state)) return",
+    find: "if (part === undefined || part.run.generation !== generation) return\n",
+    replace: "if (part === undefined) return\n",
     breaks: "a member of a replaced flow counts for the one after it",
     noticedBy: onMemory("a flow is replaced")
+  },
+  {
+    id: "memory/late-members-forgotten",
+    file: docket,
+    find: `if (member._tag !== "Gone") part.gathered?.get(gather)?.add(index, member)`,
+    replace: "",
+    breaks: "what succeeded after its flow had failed runs again when the flow is redriven",
+    noticedBy: onMemory("members that succeed after their flow has failed")
+  },
+  {
+    id: "memory/steps-of-members-untold",
+    file: docket,
+    find: `{ _tag: "Step", at, step, state }, part.flow)`,
+    replace: `{ _tag: "Step", at, step, state })`,
+    breaks: "who watches a flow hears nothing of what its members do",
+    noticedBy: onMemory("changes of a flow → steps of its members")
   },
   {
     id: "memory/replaced-loses-its-slot",

@@ -313,6 +313,22 @@ export const redis: ReadonlyArray<Mutation> = [
     noticedBy: onRedis("fan-out of")
   },
   {
+    id: "redis/late-members-forgotten",
+    file: flows,
+    find: "if g then hear(g, t.key, index, letter, text) end",
+    replace: "",
+    breaks: "what succeeded after its flow had failed runs again when the flow is redriven",
+    noticedBy: onRedis("members that succeed after their flow has failed")
+  },
+  {
+    id: "redis/steps-of-members-of-a-replaced-flow",
+    file: "packages/runtime/src/DocketEngine.ts",
+    find: "flow?.key !== key || flow.generation >= generation",
+    replace: "true",
+    breaks: "who watches a flow hears of members of the one that it replaced",
+    noticedBy: onRedis("changes of a flow → steps of its members")
+  },
+  {
     id: "redis/no-hash-tag",
     file: "packages/redis-store/src/internal/layout.ts",
     find: "`${prefix}:{${encodeURIComponent(name)}}:`",

@@ -9,7 +9,10 @@ import { Effect, Layer, Option, Stream } from "effect"
 import type { Redis } from "ioredis"
 import * as Chaos from "../../runtime/test/fuzz/Chaos.ts"
 import * as Stored from "../../runtime/test/fuzz/Stored.ts"
-import * as layout from "../src/internal/layout.ts"
+import { readMore } from "../src/internal/layout.ts"
+import { readDone, readMember, readRefused } from "../src/internal/outcomes.ts"
+import { readHeld, readRecord } from "../src/internal/records.ts"
+import { readTexts } from "../src/internal/texts.ts"
 import { docketIn, logs, range, uniqueName } from "./kit.ts"
 import * as servers from "./server.ts"
 
@@ -183,13 +186,13 @@ describe("a reply that no script of ours makes", () => {
         const chaos = yield* Chaos.make(Chaos.seed + n)
         const reply = bytes(chaos)
         const read = () => {
-          layout.readRecord(reply)
-          layout.readDone(reply)
-          layout.readMember(reply)
-          layout.readTexts(reply)
-          layout.readHeld(reply)
-          layout.readMore([reply, reply])
-          layout.readRefused([reply, reply, reply])
+          readRecord(reply)
+          readDone(reply)
+          readMember(reply)
+          readTexts(reply)
+          readHeld(reply)
+          readMore([reply, reply])
+          readRefused([reply, reply, reply])
         }
         assert.doesNotThrow(read, `FUZZ_CASES=1 FUZZ_SEED=${Chaos.seed + n}`)
       }

@@ -6,19 +6,10 @@ import { type Docket, DocketError } from "@effect-docket/dsl"
 import { refusalReason } from "@effect-docket/dsl/Interpreter"
 import * as Effect from "effect/Effect"
 import { type Connection, script, unreadable } from "./connection.ts"
-import {
-  gatesText,
-  groupId,
-  headArgs,
-  type Keys,
-  keysOf,
-  nameMore,
-  parentArgs,
-  prefixOf,
-  readAdded,
-  readMore,
-  readRefused
-} from "./layout.ts"
+import { groupId, type Keys, keysOf, nameMore, prefixOf, readMore } from "./layout.ts"
+import { readAdded, readRefused } from "./outcomes.ts"
+import { headArgs, parentArgs } from "./parts.ts"
+import { gatesText } from "./records.ts"
 import { add, addOne } from "./scripts/add.ts"
 
 type Added = ReadonlyArray<Docket.EncodedAdded>

@@ -9,25 +9,14 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as additions from "./additions.ts"
 import { type Connection, script } from "./connection.ts"
-import {
-  betweenOf,
-  type Held,
-  type Keys,
-  keysOf,
-  nameMore,
-  parseGroup,
-  prefixOf,
-  readDone,
-  readHeld,
-  readMember,
-  readMore,
-  readRecord,
-  readTexts,
-  type Record
-} from "./layout.ts"
+import { type Keys, keysOf, nameMore, parseGroup, prefixOf, readMore } from "./layout.ts"
 import type { Listener } from "./listener.ts"
+import { readDone, readMember } from "./outcomes.ts"
+import { betweenOf } from "./parts.ts"
+import { type Held, readHeld, readRecord, type Record } from "./records.ts"
 import { cancel, clear, forget, members, progress, strikeOf } from "./scripts/small.ts"
 import { attach, groupsIn, isServed, readCounts, type Registered, registered } from "./session.ts"
+import { readTexts } from "./texts.ts"
 
 const scripts = {
   cancel: script(cancel),

@@ -16,7 +16,10 @@ import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { Client, Connection } from "./connection.ts"
-import { type Keys, parseGroup, readFlow, readOutcome, readTexts } from "./layout.ts"
+import { type Keys, parseGroup } from "./layout.ts"
+import { readOutcome } from "./outcomes.ts"
+import { readFlow } from "./parts.ts"
+import { readTexts } from "./texts.ts"
 
 const watchMillis = 30_000
 

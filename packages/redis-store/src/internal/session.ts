@@ -16,23 +16,15 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { type Client, script, unreadable } from "./connection.ts"
 import type { Env } from "./docket.ts"
-import {
-  betweenOf,
-  groupId,
-  keysOf,
-  nameMore,
-  parseGroup,
-  type Part,
-  prefixOf,
-  readMore,
-  readRecord,
-  readTexts
-} from "./layout.ts"
+import { groupId, keysOf, nameMore, parseGroup, prefixOf, readMore } from "./layout.ts"
+import { betweenOf, type Part } from "./parts.ts"
+import { readRecord } from "./records.ts"
 import { most as batch } from "./scripts/bounds.ts"
 import { limit } from "./scripts/gates.ts"
 import { renew } from "./scripts/small.ts"
 import { turn } from "./scripts/turn.ts"
 import { concern, heldOf, Holding, nothingToSettle, type Settle, settleOf } from "./settlements.ts"
+import { readTexts } from "./texts.ts"
 
 const scripts = { turn: script(turn), renew: script(renew), limit: script(limit) }
 

@@ -3,7 +3,9 @@
  */
 import type { DocketStore } from "@effect-docket/runtime"
 import { dueOf, membersOf } from "./additions.ts"
-import { betweenOf, gatesText, gatherText, groupId, headArgs, type Keys, parseGroup, type Part } from "./layout.ts"
+import { groupId, type Keys, parseGroup } from "./layout.ts"
+import { betweenOf, gatherText, headArgs, type Part } from "./parts.ts"
+import { gatesText } from "./records.ts"
 
 /** The part of a flow that a claimed run is: what its settlement concerns. */
 export interface Held {

@@ -13,7 +13,7 @@
  * A record is what its claim says of it (state, flags, attempt, lost claims, token, token of the latest settlement, start,
  * length of the worker's name), what its generation says (arrival, due, generation, priority, retentions, length of the
  * group's id), then group, gates if it has any (a length, a colon, and they), its part of a flow if it has one (`flows.ts`),
- * payload and worker. `layout.ts` reads it. The flags are: 1, somebody cancelled it; 2, it has a note; 4, it has gates; 8, it
+ * payload and worker. `records.ts` reads it. The flags are: 1, somebody cancelled it; 2, it has a note; 4, it has gates; 8, it
  * is a part of a flow.
  */
 import { flows } from "./flows.ts"
