@@ -2,17 +2,69 @@
  * A short chaos: processes, servers and connections fail by a plan, and nothing that was promised breaks. The program for a long
  * one is `npm run chaos`.
  */
+import type { DocketStore } from "@effect-docket/runtime"
 import { assert, describe, it } from "@effect/vitest"
 import { Console, Effect } from "effect"
+import { execFileSync } from "node:child_process"
+import { cpSync, readFileSync, writeFileSync } from "node:fs"
+import * as path from "node:path"
 import * as act from "./chaos/act.ts"
-import type { Line, Written } from "./chaos/book.ts"
+import type { Claimed, Line, Written } from "./chaos/book.ts"
+import { buildOf, root } from "./chaos/build.ts"
 import * as judge from "./chaos/judge.ts"
 import * as plan from "./chaos/plan.ts"
 import { summary } from "./chaos/summary.ts"
 import { draw } from "./chaos/timeline.ts"
+import * as processes from "./processes.ts"
 
-// a seed whose plans have the gravest faults within their few seconds
-const options = { seed: 250, workers: 4, producers: 2, lease: 4000, slots: 5, rate: 8, flows: true, old: undefined }
+// a seed whose plans have the gravest faults within their few seconds, and workers that lose leases while they have work
+const options = { seed: 6964, workers: 4, producers: 2, lease: 4000, slots: 5, rate: 8, old: undefined }
+
+/** Plays an act, prints what it has shown, and fails if anything that was promised did not hold. */
+const playWell = Effect.fnUntraced(function*(wanted: act.Options) {
+  const report = yield* act.play(wanted, () => {})
+  const verdict = judge.judge(report)
+  const text = summary(report, verdict).join("\n")
+  yield* Console.log(text)
+  assert.deepStrictEqual(verdict.problems, [], text)
+  assert.isAtLeast(verdict.runs, 20, text)
+  assert.isAtLeast(verdict.flows, 1, text)
+  assert.isAtLeast(report.faults.length, 5, text)
+  assert.match(text, /^ {2}(server|worker \d|producer \d) .*█/m, "a picture for the terminal")
+  const picture = draw([report])
+  for (const { kind } of report.faults) assert.include(picture, `<title>${kind}, `)
+  return verdict
+})
+
+/** A repository with two commits: this build, and one that writes another format. */
+const makeRepository = Effect.gen(function*() {
+  const folder = yield* processes.makeFolder
+  const git = (...args: ReadonlyArray<string>) =>
+    execFileSync("git", ["-C", folder, "-c", "user.name=tests", "-c", "user.email=tests@localhost", ...args], {
+      encoding: "utf8",
+      // what somebody wants of their own commits is not for this one
+      env: { ...process.env, GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" }
+    }).trim()
+  const commit = (what: string): string => {
+    git("add", ".")
+    git("commit", "--quiet", "--message", what)
+    return git("rev-parse", "HEAD")
+  }
+  git("init", "--quiet")
+  for (const name of ["dsl", "runtime", "redis-store"]) {
+    for (const part of ["package.json", "src"]) {
+      const inside = path.join("packages", name, part)
+      cpSync(path.join(root, inside), path.join(folder, inside), { recursive: true })
+    }
+  }
+  const same = commit("this build")
+  const layout = path.join(folder, "packages/redis-store/src/internal/layout.ts")
+  writeFileSync(
+    layout,
+    readFileSync(layout, "utf8").replace(/export const format = ".*"/, "export const format = \"0\"")
+  )
+  return { folder, same, other: commit("another format") }
+})
 
 describe("chaos", () => {
   for (
@@ -27,23 +79,38 @@ describe("chaos", () => {
         Effect.gen(function*() {
           const kinds = plan.make({ ...options, servers, millis }).map(({ kind }) => kind)
           assert.includeMembers(kinds, [gravest, "worker killed", "worker stands still"])
-          const report = yield* act.play({ ...options, servers, millis }, () => {})
-          const verdict = judge.judge(report)
-          const text = summary(report, verdict).join("\n")
-          yield* Console.log(text)
-          assert.deepStrictEqual(verdict.problems, [], text)
-          assert.isAtLeast(verdict.runs, 20, text)
-          assert.isAtLeast(report.faults.length, 5, text)
-          assert.include(draw([report]), "bodies")
+          yield* playWell({ ...options, servers, millis })
         }).pipe(Effect.scoped),
       180_000
     )
   }
 
+  describe("with every other process of another build", () => {
+    it.live("of the same format → both work off one docket", () =>
+      Effect.gen(function*() {
+        const { folder, same } = yield* makeRepository
+        const built = yield* buildOf(same, folder)
+        if (built._tag === "Refused") return assert.fail(built.why)
+        const { other } = yield* playWell({ ...options, servers: "single", millis: 6000, old: built.root })
+        assert.isAtLeast(other!.bodies, 5)
+        assert.isAtLeast(other!.taken, 1)
+      }).pipe(Effect.scoped), 180_000)
+
+    it.live("of another format, or that there is none of → refused, and it says why", () =>
+      Effect.gen(function*() {
+        const { folder, other } = yield* makeRepository
+        const refusals = yield* Effect.forEach([other, "0000000"], (commit) => buildOf(commit, folder))
+        assert.match(
+          refusals[0]!._tag === "Refused" ? refusals[0]!.why : "",
+          /writes format 0, this build writes \d+: /
+        )
+        assert.include(refusals[1]!._tag === "Refused" ? refusals[1]!.why : "", "0000000 cannot be had")
+      }).pipe(Effect.scoped))
+  })
+
   describe("the judge", () => {
     const from = 1_000_000
-    type ClaimLine = Extract<Line, { readonly tag: "claim" }>
-    const claim = (token: number, more?: Partial<ClaimLine>): Line => ({
+    const claim = (token: number, more?: Partial<Claimed>): Line => ({
       tag: "claim",
       at: from,
       key: "k",
@@ -58,11 +125,16 @@ describe("chaos", () => {
       ...more
     })
     const body = (token: number, begin: number, end: number, gate?: string): ReadonlyArray<Line> => [
-      { tag: "begin", at: from + begin, token: String(token), gate },
+      { tag: "begin", at: from + begin, key: "k", generation: 1, token: String(token), gate },
       { tag: "end", at: from + end, token: String(token) }
     ]
-    const settle = (token: number, at: number, answer: "Applied" | "Lost" = "Applied"): ReadonlyArray<Line> => [
-      { tag: "settle", at: from + at, token: String(token), change: "Completed", after: 0 },
+    const settle = (
+      token: number,
+      at: number,
+      answer: "Applied" | "Lost" = "Applied",
+      change: DocketStore.Change["_tag"] = "Completed"
+    ): ReadonlyArray<Line> => [
+      { tag: "settle", at: from + at, token: String(token), change, after: change === "Retry" ? 300 : 0 },
       { tag: "settled", at: from + at, token: String(token), answer }
     ]
     const added: ReadonlyArray<Line> = [
@@ -89,13 +161,31 @@ describe("chaos", () => {
         ...more
       })
 
+    const again = (startedAt: number): ReadonlyArray<Line> => [
+      claim(2, { attempt: 2, lost: 1, startedAt: from + startedAt }),
+      ...body(2, startedAt, startedAt + 5),
+      ...settle(2, startedAt + 6)
+    ]
+    const repeated = [...added, claim(1), ...body(1, 0, 5), ...again(4000)]
+    const awake = (...times: ReadonlyArray<number>): ReadonlyArray<Line> =>
+      times.map((time) => ({ tag: "awake", at: from + time }))
+
     it("says nothing of a run that went well, or was repeated after its lease was lost", () => {
       assert.deepStrictEqual(verdictOf(good).problems, [])
-      const again = claim(2, { attempt: 2, lost: 1, startedAt: from + 4000 })
-      const repeated = [...added, claim(1), ...body(1, 0, 5), again, ...body(2, 4000, 4005), ...settle(2, 4006)]
       const verdict = verdictOf(repeated, { faults: [killed] })
       assert.deepStrictEqual(verdict.problems, [])
       assert.deepStrictEqual(Array.from(verdict.duplicates), [["worker killed", 1]])
+      assert.strictEqual(verdict.bound, options.slots)
+      const paused = verdictOf([...repeated, ...awake(0, 3000)])
+      assert.deepStrictEqual(paused.problems, [])
+      assert.deepStrictEqual(Array.from(paused.duplicates), [["nothing that was planned: worker stood still", 1]])
+    })
+
+    it("says nothing of a body that a worker gave back when it was asked to end", () => {
+      const given = [...added, claim(1), ...body(1, 0, 5), ...settle(1, 6, "Applied", "Released")]
+      const lines = [...given, claim(2, { startedAt: from + 10 }), ...body(2, 10, 15), ...settle(2, 16)]
+      assert.deepStrictEqual(verdictOf(lines, { faults: [{ ...killed, kind: "worker asked to end" }] }).problems, [])
+      assert.include(verdictOf(lines).problems.join(), "given back by a worker that nobody had asked to end")
     })
 
     const bad: ReadonlyArray<
@@ -105,6 +195,16 @@ describe("chaos", () => {
       ["a wrong value", "not ended as it should", good, {
         found: new Map([["k", { _tag: "Exit", exit: JSON.stringify({ _tag: "Success", value: 8 }) }]])
       }],
+      ["a failure that is not its own", "not ended as it should", [
+        { tag: "intend", at: from - 100, key: "k", after: 100, ends: "fails" },
+        ...good.slice(1)
+      ], {
+        found: new Map([["k", {
+          _tag: "Exit",
+          exit: JSON.stringify({ _tag: "Failure", cause: [{ _tag: "Fail", error: { _tag: "TaskFailure" } }] })
+        }]])
+      }],
+      ["a run that nobody wanted", "nobody has added it", [...good, claim(2, { key: "other" })]],
       ["what is not drained", "not drained", good, { isDrained: false }],
       ["a process that breaks", "worker 0 ended with 1", good, {
         lives: [{ name: "worker 0", from, to: from + 1, broke: "1: oh" }]
@@ -123,12 +223,26 @@ describe("chaos", () => {
         ...added,
         claim(1),
         ...body(1, 0, 5000),
-        { tag: "renewed", at: from + 2000, token: "1" },
+        { tag: "renewed", at: from + 2001, asked: from + 2000, token: "1" },
         claim(2, { attempt: 2, lost: 1, startedAt: from + 5000 }),
         ...body(2, 5000, 5005),
         ...settle(2, 5006)
       ]],
       ["a second claim without a loss", "without a loss", [...added, claim(1), claim(2, { startedAt: from + 9000 })]],
+      ["a lease that nothing explains", "lost its lease without a cause", repeated],
+      ["a lease that what happened later does not explain", "without a cause", repeated, {
+        faults: [{ ...killed, from: from + 3000, to: from + 3500 }]
+      }],
+      ["a lease that what happened to another worker does not explain", "without a cause", repeated, {
+        faults: [{ ...killed, target: "worker 1" }]
+      }],
+      ["a lease that is lost to what cannot cost one", "without a cause", repeated, {
+        faults: [{ ...killed, kind: "connections cut" }]
+      }],
+      ["a lease that is lost while its worker works", "without a cause", [
+        ...repeated,
+        ...awake(0, 1000, 2000, 3000, 4000)
+      ]],
       ["a claim after the end", "after its end", [
         ...good,
         claim(2, { attempt: 2, lost: 1, startedAt: from + 5000 }),
@@ -151,8 +265,7 @@ describe("chaos", () => {
         ...added,
         claim(1),
         ...body(1, 0, 5),
-        { tag: "settle", at: from + 6, token: "1", change: "Retry", after: 300 },
-        { tag: "settled", at: from + 7, token: "1", answer: "Applied" },
+        ...settle(1, 6, "Applied", "Retry"),
         claim(2, { attempt: 2, startedAt: from + 200 }),
         ...body(2, 200, 201),
         ...settle(2, 202)
@@ -163,15 +276,40 @@ describe("chaos", () => {
         ...good.slice(2)
       ]],
       ["a token that is given twice", "given twice", [...good, claim(1)]],
+      ["a run that is retried too often", "retried 4 times", [
+        ...added,
+        ...[1, 2, 3, 4].flatMap((n) => [
+          claim(n, { attempt: n, startedAt: from + 400 * n }),
+          ...body(n, 400 * n, 400 * n + 5),
+          ...settle(n, 400 * n + 6, "Applied", "Retry")
+        ])
+      ]],
+      ["a step of a flow that begins again", "a step that had ended began again", [
+        ...added,
+        claim(1, { task: "Split" }),
+        ...body(1, 0, 5),
+        ...settle(1, 6, "Applied", "Continue"),
+        claim(2, { task: "Split", startedAt: from + 10 }),
+        ...body(2, 10, 15),
+        ...settle(2, 16)
+      ]],
+      ["a member of a flow that runs twice", "added 1 times, and ran 2 times: k/1/0", [
+        ...good,
+        ...[2, 3].flatMap((n) => [claim(n, { key: "k/1/0", task: "Part", generation: n }), ...settle(n, 10 + n)])
+      ]],
+      ["a process of another build than planned", "worker 0 is of", [
+        ...good,
+        { tag: "code", at: from, from: "file:///other/packages/redis-store/src/index.ts" }
+      ], { options: { ...options, servers: "single", millis: 1000, old: "/other" } }],
       ["a run that is added once and runs twice", "ran 2 times", [...good, claim(2, { generation: 2 })]],
       ["a start after the cancel", "after it was cancelled", [
         ...good,
         { tag: "cancelled", at: from - 50, key: "k" }
       ]],
-      ["more duplicates than the faults allow", "duplicates", [
+      ["more duplicates than a worker has slots", "6 duplicates of 5 slots of worker 0", [
         ...good.slice(0, 4),
         ...Array.from({ length: 6 }, (_, n) => [
-          claim(n + 2, { attempt: n + 2, lost: n + 1, startedAt: from + 4000 * (n + 1) }),
+          claim(n + 2, { attempt: n + 2, lost: n + 1, at: from + 4000 * (n + 1), startedAt: from + 4000 * (n + 1) }),
           ...body(n + 2, 4000 * (n + 1), 4000 * (n + 1) + 1)
         ]).flat()
       ], { faults: [{ ...killed, to: from + 90_000 }] }],

@@ -1,3 +1,6 @@
+/**
+ * The check of `docket.lock.json`: what it takes for a breaking change, what not, and what it keeps in the file.
+ */
 import { Encrypted, Flow, Task, TaskGroup } from "@effect-docket/dsl"
 import { SchemaLock } from "@effect-docket/runtime/testing"
 import { assert, describe, it } from "@effect/vitest"
@@ -144,7 +147,7 @@ describe("A schema lock", () => {
 
   it.effect("has every member of a large union, and texts that are empty", () =>
     Effect.gen(function*() {
-      const members = Array.from({ length: 40 }, (_, n) => `m${n}`)
+      const members = Array.from({ length: 150 }, (_, n) => `m${n}`)
       const locked = { file: yield* file }
       const of = (literals: ReadonlyArray<string>) =>
         TaskGroup.make(Task.make("T", { payload: { member: Schema.Literals(literals), text: Schema.String } }))

@@ -6,43 +6,68 @@ import type { DocketStore } from "@effect-docket/runtime"
 import { openSync, readdirSync, readFileSync, writeSync } from "node:fs"
 import * as path from "node:path"
 
-/** A line. `at` is the time of the machine. */
+/** What every line says: what it is, and the time of the machine. */
+interface At<Tag extends string> {
+  readonly tag: Tag
+  readonly at: number
+}
+
+interface OfRun<Tag extends string> extends At<Tag> {
+  readonly key: string
+}
+
+interface OfClaim<Tag extends string> extends At<Tag> {
+  readonly token: string
+}
+
+/** A worker was given a run. */
+export interface Claimed extends OfRun<"claim">, OfClaim<"claim"> {
+  readonly task: string
+  readonly generation: number
+  readonly attempt: number
+  readonly lost: number
+  readonly due: number
+  readonly startedAt: number
+  readonly between: boolean
+}
+
+/** A producer is about to add a run. */
+interface Intended extends OfRun<"intend"> {
+  readonly after: number
+  readonly ends: Ending
+}
+
+/** The effect of a run: its body begins. `gate`: what its limit is about. */
+interface Begun extends OfRun<"begin">, OfClaim<"begin"> {
+  readonly generation: number
+  readonly gate?: string | undefined
+}
+
+/** A settlement is sent. */
+interface Settling extends OfClaim<"settle"> {
+  readonly change: DocketStore.Change["_tag"]
+  readonly after: number
+}
+
+/** A line. */
 export type Line =
-  /** A producer is about to add a run, adds it again because it got no answer, and was told that it is there. */
-  | { readonly tag: "intend"; readonly at: number; readonly key: string; readonly after: number; readonly ends: Ending }
-  | { readonly tag: "again"; readonly at: number; readonly key: string }
-  | { readonly tag: "added"; readonly at: number; readonly key: string }
+  /** A process begins, with the code that is there. */
+  | At<"code"> & { readonly from: string }
+  /** A process or the servers had their turn. */
+  | At<"awake">
+  | Intended
+  /** A producer adds a run again because it got no answer, and was told that it is there. */
+  | OfRun<"again" | "added">
   /** A producer is about to cancel a run, and was told that it has, or that it had ended. */
-  | { readonly tag: "cancelling"; readonly at: number; readonly key: string }
-  | { readonly tag: "cancelled"; readonly at: number; readonly key: string }
-  /** A worker was given a run. */
-  | {
-    readonly tag: "claim"
-    readonly at: number
-    readonly key: string
-    readonly task: string
-    readonly generation: number
-    readonly token: string
-    readonly attempt: number
-    readonly lost: number
-    readonly due: number
-    readonly startedAt: number
-    readonly between: boolean
-  }
-  /** A body began, and ended; `gate`: what its limit is about. */
-  | { readonly tag: "begin"; readonly at: number; readonly token: string; readonly gate?: string | undefined }
-  | { readonly tag: "end"; readonly at: number; readonly token: string }
-  /** A claim was renewed; `at` is before it was asked for. */
-  | { readonly tag: "renewed"; readonly at: number; readonly token: string }
-  /** A settlement is sent, and answered. */
-  | {
-    readonly tag: "settle"
-    readonly at: number
-    readonly token: string
-    readonly change: DocketStore.Change["_tag"]
-    readonly after: number
-  }
-  | { readonly tag: "settled"; readonly at: number; readonly token: string; readonly answer: DocketStore.Settled }
+  | OfRun<"cancelling" | "cancelled">
+  | Claimed
+  | Begun
+  /** A body ended. */
+  | OfClaim<"end">
+  /** A claim was renewed. */
+  | OfClaim<"renewed"> & { readonly asked: number }
+  | Settling
+  | OfClaim<"settled"> & { readonly answer: DocketStore.Settled }
 
 /** How a run has to end, if nobody cancels it: with a value, with its error, or when the beats are to end. */
 export type Ending = number | "fails" | "goes on"

@@ -1,13 +1,15 @@
 /**
  * An older build of the project, made from its history, to run beside this one.
  */
-import { Effect, Exit, type Scope } from "effect"
-import { execFileSync } from "node:child_process"
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs"
+import { Effect } from "effect"
+import { spawnSync } from "node:child_process"
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, symlinkSync } from "node:fs"
 import * as path from "node:path"
 import * as processes from "../processes.ts"
 
-const root = path.resolve(import.meta.dirname, "../../../..")
+/** Where this build is. */
+export const root = path.resolve(import.meta.dirname, "../../../..")
+
 const scope = "@effect-docket"
 const layout = "packages/redis-store/src/internal/layout.ts"
 const here = "packages/redis-store/test/chaos"
@@ -16,6 +18,12 @@ const here = "packages/redis-store/test/chaos"
 export type Built =
   | { readonly _tag: "Built"; readonly root: string }
   | { readonly _tag: "Refused"; readonly root?: undefined; readonly why: string }
+
+/** Runs git; what it said, if it failed. */
+const git = (...args: ReadonlyArray<string>): string | undefined => {
+  const { error, status, stderr } = spawnSync("git", args, { encoding: "utf8" })
+  return status === 0 ? undefined : (error?.message ?? stderr).trim()
+}
 
 /** What a build calls the format of what it writes. */
 const formatOf = (folder: string): string | undefined =>
@@ -33,16 +41,16 @@ const linkModules = (folder: string): void => {
   }
 }
 
-/** The build of a commit, in a folder that ends with this process. Its workers are those of here. */
-export const buildOf = Effect.fnUntraced(function*(commit: string): Effect.fn.Return<Built, never, Scope.Scope> {
-  const folder = path.join(yield* processes.makeFolder, "build")
-  const git = (...args: ReadonlyArray<string>) =>
-    Effect.try(() => execFileSync("git", args, { stdio: ["ignore", "pipe", "pipe"] }))
-  const made = yield* Effect.exit(Effect.andThen(
-    git("clone", "--quiet", "--no-checkout", root, folder),
+/** The build of a commit, in a folder that ends with this process. Its processes run the programs that are here. */
+export const buildOf = Effect.fnUntraced(function*(
+  commit: string,
+  repository: string = root
+): Effect.fn.Return<Built> {
+  // the code of a process is told by where it really is
+  const folder = path.join(realpathSync(yield* processes.makeFolder), "build")
+  const refusal = git("clone", "--quiet", "--no-checkout", repository, folder) ??
     git("-C", folder, "checkout", "--quiet", commit)
-  ))
-  if (Exit.isFailure(made)) return { _tag: "Refused", why: `${commit} is no commit of the repository in ${root}` }
+  if (refusal !== undefined) return { _tag: "Refused", why: `${commit} cannot be had from ${repository}: ${refusal}` }
   if (!existsSync(path.join(folder, layout))) return { _tag: "Refused", why: `${commit} has no store on Redis` }
   const [own, its] = [formatOf(root), formatOf(folder)]
   if (own !== its) {

@@ -2,43 +2,16 @@
  * Reads the ledger of an act, and says what was promised and did not hold.
  *
  * It goes by what the processes wrote down, by the time of the machine, and by what the store says at the end. A late body is
- * no fault of the store where its lease was lost, so what it does then is counted, and not judged.
+ * no fault of the store where its lease was lost, so what it does then is counted, and not judged; but each lease that was
+ * lost has to have its cause: a fault, or a pause of the machine, that kept its worker from renewing it.
  */
-import type { DocketStore } from "@effect-docket/runtime"
+import { pathToFileURL } from "node:url"
 import type { Happened, Report } from "./act.ts"
-import type { Ending, Line } from "./book.ts"
-import { atOnce, beat, rate, retries } from "./tasks.ts"
-
-/** A settlement that was sent; `Unanswered`: it may have been applied. */
-interface Settlement {
-  readonly change: DocketStore.Change["_tag"]
-  readonly at: number
-  readonly after: number
-  answer: DocketStore.Settled | "Unanswered"
-}
-
-/** A claim, and all that was done with it. */
-interface Claim extends Omit<Extract<Line, { readonly tag: "claim" }>, "tag" | "token"> {
-  readonly by: string
-  readonly token: number
-  readonly settlements: Array<Settlement>
-  begin: number | undefined
-  end: number | undefined
-  gate: string | undefined
-  /** When it was given, or asked to be renewed with success. */
-  alive: number
-}
-
-interface Intent {
-  readonly at: number
-  readonly after: number
-  readonly ends: Ending
-  additions: number
-  added: boolean
-  /** Somebody was about to cancel it. */
-  cancelling: boolean
-  cancelled: number | undefined
-}
+import type { Ending } from "./book.ts"
+import { type Claim, type History, type Intent, isAccepted, isFinal, read, textOf } from "./history.ts"
+import { checkBeats, checkConcurrency, checkRate } from "./limits.ts"
+import { isOfOther } from "./plan.ts"
+import { errorTag, retries } from "./tasks.ts"
 
 /** What an act has shown. */
 export interface Verdict {
@@ -51,20 +24,27 @@ export interface Verdict {
   readonly early: number
   /** Bodies that ran again though none of them had failed, by what allowed it. */
   readonly duplicates: ReadonlyMap<string, number>
-  /** At most so many could be, by what happened. */
+  /** So many bodies may run again after all that has happened: as many as the workers had slots that it hit. */
   readonly bound: number
   /** Settlements that came too late, and were refused. */
   readonly refused: number
+  /** Bodies of the other build, and runs that it went on with after this one or the other way round. */
+  readonly other: { readonly bodies: number; readonly taken: number } | undefined
   readonly problems: ReadonlyArray<string>
 }
 
-const final = new Set<Settlement["change"]>(["Completed", "Failed", "Cancelled", "Skipped"])
-const isAccepted = ({ answer }: Settlement) => answer === "Applied" || answer === "Duplicate"
-const isApplied = (settlement: Settlement) => settlement.answer !== "Lost"
+/** Why leases may have been lost. */
+interface Cause {
+  readonly kind: string
+  readonly target: string
+  readonly from: number
+  readonly to: number
+}
+
 // both clocks count whole milliseconds
 const tick = 2
 
-/** Whether it can make a worker lose leases. Renewals are sent three times per lease. */
+/** Whether it is enough to make a worker lose leases, which are renewed three times before they end. */
 const mayLose = (lease: number) => ({ from, kind, to }: Happened): boolean => {
   switch (kind) {
     case "worker killed":
@@ -75,164 +55,128 @@ const mayLose = (lease: number) => ({ from, kind, to }: Happened): boolean => {
     case "scripts flushed":
     case "producer killed":
     case "Sentinel killed":
+    case "connections cut":
+    case "clients killed":
+    case "network slow":
       return false
-    default:
+    case "server killed":
+    case "server stands still":
+    case "master killed":
+    case "worker stands still":
+    case "answers dropped":
+    case "unreachable":
       return to - from >= lease / 3
   }
 }
 
-const read = ({ lines }: Report) => {
-  const intents = new Map<string, Intent>()
-  const claims = new Map<string, Claim>()
-  const problems: Array<string> = []
-  for (const line of lines) {
-    switch (line.tag) {
-      case "intend": {
-        const { after, at, ends, key } = line
-        if (intents.has(key)) problems.push(`${key}: intended twice`)
-        intents.set(key, { at, after, ends, additions: 1, added: false, cancelling: false, cancelled: undefined })
-        break
-      }
-      case "again":
-        intents.get(line.key)!.additions++
-        break
-      case "added":
-        intents.get(line.key)!.added = true
-        break
-      case "cancelling":
-        intents.get(line.key)!.cancelling = true
-        break
-      case "cancelled":
-        intents.get(line.key)!.cancelled = line.at
-        break
-      case "claim": {
-        const { tag: _, token, ...claim } = line
-        if (claims.has(token)) problems.push(`${line.key}: token ${token} was given twice`)
-        claims.set(token, {
-          ...claim,
-          token: Number(token),
-          settlements: [],
-          begin: undefined,
-          end: undefined,
-          gate: undefined,
-          alive: line.startedAt
-        })
-        break
-      }
-      case "settle":
-        claims.get(line.token)!.settlements.push({
-          change: line.change,
-          at: line.at,
-          after: line.after,
-          answer: "Unanswered"
-        })
-        break
-      case "settled":
-        claims.get(line.token)!.settlements.findLast(({ answer }) => answer === "Unanswered")!.answer = line.answer
-        break
-      default: {
-        const claim = claims.get(line.token)!
-        if (line.tag === "renewed") claim.alive = Math.max(claim.alive, line.at)
-        else if (line.tag === "end") claim.end = line.at
-        else {
-          if (claim.begin !== undefined) problems.push(`${claim.key}: claim ${line.token} began twice`)
-          claim.begin = line.at
-          claim.gate = line.gate
-        }
-      }
-    }
-  }
-  return { intents, claims: Array.from(claims.values()), problems }
-}
+const hits = ({ target }: { readonly target: string }, { by }: Claim): boolean => target === by || target === "server"
 
-const textOf = ({ attempt, begin, by, generation, key, lost, settlements, task, token }: Claim) =>
-  `${task} ${key} (generation ${generation}, claim ${token} of ${by}, attempt ${attempt}, lost ${lost}, ${
-    begin === undefined ? "not begun" : "begun"
-  }, ${settlements.map(({ answer, change }) => `${change} ${answer}`).join(", ") || "not settled"})`
-
-/** Why a lease may have been lost: what had happened to its worker, or to its servers, when it was over. */
-const causeOf = (faults: ReadonlyArray<Happened>, before: Claim, after: Claim, lease: number): string => {
-  const [cause] = faults
-    .filter(({ from, target, to }) =>
-      (target === before.by || target === "server") && from <= after.startedAt && to >= before.alive - lease
+/** Finds out why the lease of a claim may have been lost. */
+const causes = (faults: ReadonlyArray<Happened>, history: History, lease: number) => {
+  const planned: ReadonlyArray<Cause> = faults.filter(mayLose(lease))
+  const pauses = history.pausesOf(lease / 3)
+    .filter((pause) =>
+      !planned.some((one) => one.target === pause.target && one.from <= pause.to && one.to >= pause.from)
     )
-    .toSorted((a, b) =>
+    .map((pause): Cause => ({ kind: `nothing that was planned: ${pause.target.split(" ")[0]} stood still`, ...pause }))
+  const causeOf = (claim: Claim): Cause | undefined => {
+    const { alive, heard } = claim
+    const overlaps = ({ from, to }: Cause | Happened, until: number) => from <= until && to >= alive
+    // The next renewal is sent a third of a lease after the worker has heard of the last one. What comes later than that,
+    // and some time to notice, finds it renewed, unless something else has delayed it.
+    const soon = heard + lease / 2
+    const isDelayed = faults.some((fault) => hits(fault, claim) && overlaps(fault, soon))
+    const until = isDelayed ? heard + lease : soon
+    const possible = planned.filter((one) => hits(one, claim) && overlaps(one, until)).toSorted((a, b) =>
       // one that is asked to end gives back what it holds, if the store can be reached
       Number(a.kind === "worker asked to end") - Number(b.kind === "worker asked to end")
-      || Number(b.target === before.by) - Number(a.target === before.by)
+      || Number(b.target === claim.by) - Number(a.target === claim.by)
       || b.from - a.from
     )
-  return cause?.kind ?? unplanned
+    return possible[0] ?? pauses.find((one) => hits(one, claim) && overlaps(one, heard + lease))
+  }
+  return { planned, pauses, causeOf }
 }
 
-const unplanned = "nothing that was planned (a busy machine)"
-
-/** Whether a run has ended with its value, or failed where it should. */
+/** Whether a run has ended with its value, or with its error where it should. */
 const isExpected = (exit: string, ends: Ending): boolean => {
-  const { _tag, value } = JSON.parse(exit) as { readonly _tag: string; readonly value?: unknown } // as `Schema.Exit` writes it
+  const { _tag, cause, value } = JSON.parse(exit) as {
+    readonly _tag: string
+    readonly value?: unknown
+    readonly cause?: ReadonlyArray<{ readonly error?: { readonly _tag?: string } }>
+  } // as `Schema.Exit` writes it
   if (typeof ends === "number") return _tag === "Success" && value === ends
-  return _tag === (ends === "fails" ? "Failure" : "Success")
+  return ends === "fails" ? _tag === "Failure" && cause?.[0]?.error?._tag === errorTag : _tag === "Success"
 }
+
+const keyOf = ({ key }: Claim): string => key
+
+/** The run that a claim belongs to: members of a flow have keys below that of their flow. */
+const rootOf = ({ key }: Claim): string => key.split("/")[0]!
 
 /** Says what an act has shown. */
 export const judge = (report: Report): Verdict => {
   const { faults, found, options: { lease, slots, workers } } = report
-  const { claims, intents, problems } = read(report)
-  const incidents = faults.filter(mayLose(lease))
+  const history = read(report.lines)
+  const { claims, intents } = history
+  const problems = [...history.problems]
+  const problem = (what: string): void => void problems.push(what)
+  const { causeOf, pauses, planned } = causes(faults, history, lease)
   const duplicates = new Map<string, number>()
+  const repeated = new Map<Cause, Map<string, number>>()
   let losses = 0
   let early = 0
 
-  if (!report.isDrained) problems.push("not drained in time")
-  for (const { broke, name } of report.lives) if (broke !== undefined) problems.push(`${name} ended with ${broke}`)
-  for (const key of report.leaked) problems.push(`left over: ${key}`)
+  if (!report.isDrained) problem("not drained in time")
+  for (const { broke, name } of report.lives) if (broke !== undefined) problem(`${name} ended with ${broke}`)
+  for (const key of report.leaked) problem(`left over: ${key}`)
 
-  // each generation of each key: claims in their order
-  const byRun = Map.groupBy(
-    claims.toSorted((a, b) => a.token - b.token),
-    ({ generation, key }) => `${generation} ${key}`
-  )
-  for (const all of byRun.values()) {
-    const ends = all.flatMap(({ settlements }) => settlements).filter((one) => final.has(one.change))
-    if (ends.filter(({ answer }) => answer === "Applied").length > 1) {
-      problems.push(`ended twice: ${all.map(textOf).join("; ")}`)
+  const ranAgain = (kind: string, cause: Cause, { by }: Claim): void => {
+    duplicates.set(kind, (duplicates.get(kind) ?? 0) + 1)
+    const ofWorkers = repeated.get(cause) ?? new Map<string, number>()
+    repeated.set(cause, ofWorkers.set(by, (ofWorkers.get(by) ?? 0) + 1))
+  }
+
+  /** A claim, and the next one of the same generation of a run. */
+  const judgePair = (before: Claim, after: Claim): void => {
+    const wrong = (what: string) => problem(`${what}: ${textOf(before)}, then ${textOf(after)}`)
+    // what was not answered may have been applied
+    const settlement = before.settlements.findLast(({ answer }) => answer !== "Lost")
+    const isSettled = settlement !== undefined && isAccepted(settlement)
+    if (isSettled && isFinal(settlement)) wrong("claimed after its end")
+    if (before.settlements.some(({ answer, at }) => answer === "Applied" && at > after.startedAt + tick)) {
+      wrong("settled by a claim that was lost")
     }
-    for (const [index, after] of all.entries()) {
-      if (after.startedAt < after.due - tick || (after.begin ?? Infinity) < after.due - tick) {
-        early++
-        problems.push(`early: ${textOf(after)}`)
-      }
-      const before = all[index - 1]
-      if (before === undefined) continue
-      const wrong = (what: string) => problems.push(`${what}: ${textOf(before)}, then ${textOf(after)}`)
-      const settlement = before.settlements.findLast(isApplied)
-      if (settlement !== undefined && isAccepted(settlement) && final.has(settlement.change)) {
-        wrong("claimed after its end")
-      }
-      if (before.settlements.some(({ answer, at }) => answer === "Applied" && at > after.startedAt + tick)) {
-        wrong("settled by a claim that was lost")
-      }
-      const isReleased = settlement?.change === "Released"
-      const goesOn = settlement !== undefined && !final.has(settlement.change)
-      if (!goesOn && after.lost <= before.lost) wrong("claimed again without a loss")
-      // a renewal counts from when the server had it, which was not before it was asked for
-      if (!goesOn && after.startedAt < before.alive + lease - tick) wrong("claimed again within its lease")
+    const bothBegan = before.begin !== undefined && after.begin !== undefined
+    if (isSettled && settlement.change === "Continue" && bothBegan && after.task === before.task) {
+      wrong("a step that had ended began again")
+    }
+    if (settlement !== undefined && !isFinal(settlement)) {
       // it may have been applied when it was sent first
       const sent = Math.min(...before.settlements.map(({ at }) => at))
-      if (goesOn && isAccepted(settlement) && after.startedAt < sent + settlement.after - tick) {
+      if (isSettled && after.startedAt < sent + settlement.after - tick) {
         early++
         wrong("retried early")
       }
-      if (before.begin !== undefined && after.begin !== undefined && (!goesOn || isReleased)) {
-        const cause = isReleased ? "given back by a worker that ended" : causeOf(incidents, before, after, lease)
-        duplicates.set(cause, (duplicates.get(cause) ?? 0) + 1)
-      }
+      if (settlement.change !== "Released" || !bothBegan) return
+      const asked = planned.find(({ from, kind, target, to }) =>
+        kind === "worker asked to end" && target === before.by && from <= settlement.at && settlement.at <= to
+      )
+      if (asked === undefined) wrong("given back by a worker that nobody had asked to end")
+      else ranAgain("given back by a worker that ended", asked, before)
+      return
     }
+    if (after.lost <= before.lost) wrong("claimed again without a loss")
+    // a renewal counts from when the server had it, which was not before it was asked for
+    if (after.startedAt < before.alive + lease - tick) wrong("claimed again within its lease")
+    const cause = causeOf(before)
+    if (cause === undefined) wrong("lost its lease without a cause")
+    else if (bothBegan) ranAgain(cause.kind, cause, before)
   }
 
-  // each key
-  for (const [key, { added, additions, after, at, cancelled, cancelling, ends }] of intents) {
-    const own = claims.filter((claim) => claim.key === key)
+  const judgeIntent = (key: string, { added, additions, after, at, cancelled, cancelling, ends }: Intent): void => {
+    const all = claims.filter((claim) => rootOf(claim) === key)
+    const own = all.filter((claim) => claim.key === key)
     const outcome = found.get(key)
     const text = `${key} (${outcome === undefined ? "no outcome" : JSON.stringify(outcome).slice(0, 100)})`
     const isAsItShould = outcome?._tag === "Exit"
@@ -240,88 +184,91 @@ export const judge = (report: Report): Verdict => {
       : outcome?._tag === "Cancelled" && cancelling
     if (!isAsItShould && (added || own.length > 0)) {
       losses++
-      problems.push(`not ended as it should: ${text}`)
+      problem(`not ended as it should: ${text}`)
     }
-    for (const claim of own) {
+    for (const claim of all) {
       if (claim.startedAt < at + after - tick) {
         early++
-        problems.push(`early, by ${at + after - claim.startedAt} ms: ${textOf(claim)}`)
+        problem(`early, by ${at + after - claim.startedAt} ms: ${textOf(claim)}`)
       }
       if (cancelled !== undefined && claim.startedAt > cancelled + tick) {
-        problems.push(`claimed after it was cancelled: ${textOf(claim)}`)
+        problem(`claimed after it was cancelled: ${textOf(claim)}`)
       }
     }
-    const retried = own.flatMap(({ settlements }) => settlements)
-      .filter((one) => one.change === "Retry" && one.answer === "Applied").length
-    if (ends !== "goes on" && retried > retries.times && own[0]?.task === "Flaky") {
-      problems.push(`retried ${retried} times: ${text}`)
-    }
-    const generations = new Set(own.map(({ generation }) => generation)).size
     if (ends === "goes on") {
-      if (added) checkBeats(key, own, report.calm, problems)
-    } else if (generations > additions) problems.push(`added ${additions} times, and ran ${generations} times: ${text}`)
+      const beats = Array.from(Map.groupBy(own, ({ generation }) => generation).values())
+      if (added) checkBeats(key, beats, report.calm, problem)
+      return
+    }
+    for (const [key, ofKey] of Map.groupBy(all, keyOf)) {
+      const generations = new Set(ofKey.map(({ generation }) => generation)).size
+      if (generations > additions) problem(`added ${additions} times, and ran ${generations} times: ${key} of ${text}`)
+      const retried = ofKey.flatMap(({ settlements }) => settlements)
+        .filter(({ answer, change }) => change === "Retry" && answer === "Applied").length
+      if (retried > retries.times * generations) problem(`retried ${retried} times: ${key} of ${text}`)
+    }
   }
-  checkLimits(claims, lease, problems)
 
-  const bound = incidents.reduce((sum, { target }) => sum + slots * (target === "server" ? workers : 1), 0)
-  const total = Array.from(duplicates).reduce((sum, [cause, n]) => cause === unplanned ? sum : sum + n, 0)
-  if (total > bound) problems.push(`${total} duplicates, where ${incidents.length} faults allow ${bound}`)
+  for (const all of Map.groupBy(claims, ({ generation, key }) => `${generation} ${key}`).values()) {
+    const ends = all.flatMap(({ settlements }) => settlements).filter(isFinal)
+    if (ends.filter(({ answer }) => answer === "Applied").length > 1) {
+      problem(`ended twice: ${all.map(textOf).join("; ")}`)
+    }
+    for (const [index, claim] of all.entries()) {
+      if (claim.startedAt < claim.due - tick || (claim.begin ?? Infinity) < claim.due - tick) {
+        early++
+        problem(`early: ${textOf(claim)}`)
+      }
+      if (index > 0) judgePair(all[index - 1]!, claim)
+    }
+  }
+  for (const [key, intent] of intents) judgeIntent(key, intent)
+  for (const claim of claims) if (!intents.has(rootOf(claim))) problem(`nobody has added it: ${textOf(claim)}`)
+  checkConcurrency(claims, lease, problem)
+  checkRate(claims, problem)
+  for (const [{ from, kind, target }, ofWorkers] of repeated) {
+    for (const [by, n] of ofWorkers) {
+      if (n > slots) problem(`${n} duplicates of ${slots} slots of ${by}, after: ${kind} (${target}), at ${from}`)
+    }
+  }
+
   const begun = claims.filter(({ begin }) => begin !== undefined)
   return {
     runs: Array.from(intents.values()).filter(({ added }) => added).length,
     bodies: begun.length,
-    flows: new Set(begun.filter(({ task }) => task === "Split").map(({ key }) => key)).size,
+    flows: new Set(begun.filter(({ task }) => task === "Split").map(keyOf)).size,
     beats:
       new Set(begun.filter(({ task }) => task === "Beat").map(({ generation, key }) => `${generation} ${key}`)).size,
     losses,
     early,
     duplicates,
-    bound,
+    bound: [...planned, ...pauses].reduce((sum, { target }) => sum + slots * (target === "server" ? workers : 1), 0),
     refused: claims.flatMap(({ settlements }) => settlements).filter(({ answer }) => answer === "Lost").length,
+    other: judgeBuilds(report, history, begun, problem),
     problems
   }
 }
 
-/** Each beat has one successor, which is not early and does not begin before the end of the beat; none is the last before its time. */
-const checkBeats = (key: string, claims: ReadonlyArray<Claim>, over: number, problems: Array<string>): void => {
-  const beats = Array.from(Map.groupBy(claims, ({ generation }) => generation))
-    .toSorted(([a], [b]) => a - b).map(([, claims]) => claims.toSorted((a, b) => a.token - b.token))
-  for (const [index, after] of beats.entries()) {
-    const before = beats[index - 1]?.at(-1)
-    if (before === undefined) continue
-    const ends = before.settlements.filter((one) => isAccepted(one) && final.has(one.change))
-    const earliest = Math.max(before.startedAt + beat, ...ends.map(({ at }) => at - tick))
-    if (after[0]!.startedAt < earliest) {
-      problems.push(`${key}: a beat came ${earliest - after[0]!.startedAt} ms early: ${textOf(after[0]!)}`)
+/** Whether each process had the code of its build, and what the builds did with each other's runs. */
+const judgeBuilds = (
+  { options: { old } }: Report,
+  { code }: History,
+  begun: ReadonlyArray<Claim>,
+  wrong: (what: string) => void
+): Verdict["other"] => {
+  for (const [name, all] of code) {
+    for (const from of all) {
+      const isOld = old !== undefined && from.startsWith(pathToFileURL(`${old}/`).href)
+      if (isOld !== (old !== undefined && isOfOther(name))) wrong(`${name} is of ${from}`)
     }
   }
-  const last = beats.at(-1)?.at(-1)
-  if (last === undefined || (last.begin ?? 0) < over) {
-    problems.push(`${key}: no beat came any more: ${last === undefined ? "none at all" : textOf(last)}`)
-  }
-}
-
-/** No limit is exceeded. A claim that was lost counts until its lease was over at the earliest. */
-const checkLimits = (claims: ReadonlyArray<Claim>, lease: number, problems: Array<string>): void => {
-  const serial = claims.filter(({ begin, gate }) => begin !== undefined && gate?.startsWith("Serial ") === true)
-  for (const [gate, all] of Map.groupBy(serial, ({ gate }) => gate)) {
-    const moments = all.flatMap(({ alive, begin, end, settlements }) => {
-      const isLost = settlements.some(({ answer }) => answer === "Lost") || !settlements.some(isAccepted)
-      const to = Math.min(end ?? Infinity, isLost ? alive + lease : Infinity)
-      return to <= begin! ? [] : [{ at: begin!, by: 1 }, { at: to, by: -1 }]
-    }).toSorted((a, b) => a.at - b.at || a.by - b.by)
-    let running = 0
-    for (const { at, by } of moments) {
-      running += by
-      if (running > atOnce) problems.push(`${gate}: ${running} at once, at ${at}`)
-    }
-  }
-  const starts = claims.filter(({ begin, gate }) => begin !== undefined && gate === "Rated")
-    .map(({ startedAt }) => startedAt).toSorted((a, b) => a - b)
-  for (const [index, at] of starts.entries()) {
-    const later = starts[index + rate.limit]
-    if (later !== undefined && later - at < rate.window) {
-      problems.push(`Rated: ${rate.limit + 1} starts within ${later - at} ms, at ${at}`)
-    }
+  if (old === undefined) return undefined
+  const byKey = Map.groupBy(begun, keyOf)
+  return {
+    bodies: begun.filter(({ by }) => isOfOther(by)).length,
+    taken:
+      Array.from(byKey.values()).flatMap((all) =>
+        all.slice(1).filter(({ by }, index) => isOfOther(by) !== isOfOther(all[index]!.by))
+      ).length
   }
 }

@@ -1,5 +1,5 @@
 /**
- * `npm run chaos [-- --seed N] [--minutes M] [--only single|sentinel] [--no-flows] [--old COMMIT] [--svg FILE]`
+ * `npm run chaos`: plays the acts, says what they have shown, and draws them.
  */
 import { Effect, Random } from "effect"
 import { cpSync, mkdtempSync, writeFileSync } from "node:fs"
@@ -15,14 +15,13 @@ import { draw } from "./timeline.ts"
 
 const usage = `npm run chaos [-- OPTIONS]
 
-  --seed N        decides the plan of faults (default: by chance; it is printed)
+  --seed N        decides what is added, and what goes wrong when (default: by chance; it is printed)
   --minutes M     for how long things go wrong, in all (default 1)
   --only SERVERS  single: one server with an append-only file; sentinel: a master and its replica. Default: one after the other
   --rate N        additions per second, of each of two producers (default 10)
   --workers N     worker processes (default 4)
   --lease MILLIS  of the workers (default 4000)
-  --no-flows      tasks alone
-  --old COMMIT    every other worker is of this commit of the project; without flows
+  --old COMMIT    every other process is of this commit of the project, which has to write the same format
   --ledger FOLDER keeps the ledger there, also if all is well
   --svg FILE      where to draw the timeline (default: in the folder for temporary files)`
 
@@ -34,7 +33,6 @@ const { values } = parseArgs({
     rate: { type: "string", default: "10" },
     workers: { type: "string", default: "4" },
     lease: { type: "string", default: "4000" },
-    "no-flows": { type: "boolean", default: false },
     old: { type: "string" },
     ledger: { type: "string" },
     svg: { type: "string" },
@@ -47,13 +45,14 @@ const print = (line: string): void => {
 }
 
 const stage: ReadonlyArray<Servers> = values.only === undefined ? ["single", "sentinel"] : [values.only as Servers] // checked below
-const numbers = [values.minutes, values.rate, values.workers, values.lease, values.seed ?? "0"].map(Number)
+const numbers = [values.minutes, values.rate, values.workers, values.lease].map(Number)
 
 const main = Effect.gen(function*() {
   const seed = values.seed === undefined ? yield* Random.nextIntBetween(0, 1_000_000) : Number(values.seed)
   const old: Built | undefined = values.old === undefined ? undefined : yield* buildOf(values.old)
   if (old?._tag === "Refused") {
     print(`not run: ${old.why}`)
+    process.exitCode = 2
     return
   }
   const reports: Array<act.Report> = []
@@ -69,7 +68,6 @@ const main = Effect.gen(function*() {
       lease: Number(values.lease),
       slots: 5,
       rate: Number(values.rate),
-      flows: !values["no-flows"] && old === undefined,
       old: old?.root
     }, (line) => print(`  ${line}`))
     const verdict = judge.judge(report)
@@ -91,7 +89,8 @@ const main = Effect.gen(function*() {
 
 if (values.help) print(usage)
 else if (
-  numbers.some((n) => !Number.isFinite(n) || n < 0) || stage.some((one) => one !== "single" && one !== "sentinel")
+  numbers.some((n) => !Number.isFinite(n) || n <= 0) || Number.isNaN(Number(values.seed ?? 0)) ||
+  stage.some((one) => one !== "single" && one !== "sentinel")
 ) {
   print(usage)
   process.exitCode = 2

@@ -8,9 +8,8 @@ import * as processes from "../processes.ts"
 import * as proxies from "../proxy.ts"
 import type { Life, Options, Stage } from "./act.ts"
 import * as book from "./book.ts"
-import type { Target } from "./plan.ts"
-
-const root = path.resolve(import.meta.dirname, "../../../..")
+import { root } from "./build.ts"
+import { isOfOther, type Target } from "./plan.ts"
 
 /** What members of an act share. */
 export interface Given extends Options {
@@ -63,7 +62,7 @@ export const make = Effect.fnUntraced(function*(
   const launch = Effect.gen(function*() {
     const life = lives++
     const file = book.fileOf(given.ledger, name, life)
-    const build = role === "worker" && given.old !== undefined && n % 2 === 1 ? given.old : root
+    const build = given.old !== undefined && isOfOther(name) ? given.old : root
     isKilled = false
     const ready = Latch.makeUnsafe()
     const from = yield* Clock.currentTimeMillis
@@ -79,12 +78,11 @@ export const make = Effect.fnUntraced(function*(
         name,
         ...(role === "worker"
           ? [String(given.lease), String(given.slots), file, given.over]
-          : [String(next), String(given.until), String(given.rate), file])
+          : [String(given.seed), String(next), String(given.until), String(given.rate), file])
       ],
       cwd: build,
       env: {
-        CHAOS_CLOCK: String(clocks[(n + (role === "producer" ? 1 : 0)) % clocks.length]! * 60_000),
-        CHAOS_FLOWS: given.flows ? "1" : "0"
+        CHAOS_CLOCK: String(clocks[(n + (role === "producer" ? 1 : 0)) % clocks.length]! * 60_000)
       },
       onLine: (line) => {
         if (line === "ready") ready.openUnsafe()
@@ -99,10 +97,7 @@ export const make = Effect.fnUntraced(function*(
       scope,
       { startImmediately: true }
     )
-    yield* Effect.raceFirst(
-      ready.await,
-      running.ended
-    )
+    yield* Effect.raceFirst(ready.await, running.ended)
     return running
   }).pipe(Effect.provideService(Scope.Scope, scope))
 

@@ -28,6 +28,9 @@ export type Kind =
 /** Whom it hits. */
 export type Target = "server" | `worker ${number}` | `producer ${number}`
 
+/** Whether a member is of the other build, where there is one: every other one is. */
+export const isOfOther = (name: string): boolean => Number(name.split(" ")[1]) % 2 === 1
+
 /** Something that goes wrong. */
 export interface Fault {
   readonly kind: Kind

@@ -1,6 +1,7 @@
 /**
- * A producer: `producer.ts URL DOCKET NAME FROM UNTIL RATE LEDGER`. It adds so many runs a second until a time, beginning with
- * number FROM, and insists on each: an addition that was not answered may have been written.
+ * A producer: `producer.ts URL DOCKET NAME SEED FROM UNTIL RATE LEDGER`. It adds so many runs a second until a time, beginning
+ * with number FROM, and insists on each: an addition that was not answered may have been written. The seed decides what each
+ * number is.
  */
 import { now } from "./clock.ts"
 // the clock comes first
@@ -9,12 +10,12 @@ import { RedisStore } from "@effect-docket/redis-store"
 import { DocketEngine } from "@effect-docket/runtime"
 import { Effect, Fiber, Layer, Random, Schedule } from "effect"
 import * as book from "./book.ts"
-import { Beat, beat, Flaky, Plain, Rated, retries, Serial, Works } from "./tasks.ts"
+import { Beat, beat, Flaky, Parts, Plain, Rated, retries, Serial, Works } from "./tasks.ts"
 
-const [url = "", docket = "", name = "", from = "", until = "", rate = "", file = ""] = process.argv.slice(2)
+const [url = "", docket = "", name = "", seed = "", from = "", until = "", rate = "", file = ""] = process.argv.slice(2)
 
 const write = book.open(file)
-const hasFlows = process.env["CHAOS_FLOWS"] === "1"
+write({ tag: "code", at: now(), from: import.meta.resolve("@effect-docket/redis-store") })
 
 const insist = <A, E extends { readonly _tag: string }, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.retry(effect, {
@@ -63,7 +64,7 @@ const values = ["red", "green", "blue"]
 
 const one = Effect.fnUntraced(function*(n: number) {
   const key = `${name}-${n}`
-  const pick = yield* Random.nextIntBetween(0, hasFlows ? 11 : 9)
+  const pick = yield* Random.nextIntBetween(0, 11)
   // most are short; some take as long as a lease, so that one that lost its claim meets the one that has it
   const millis = yield* n % 8 === 0 ? Random.nextIntBetween(1000, 5000) : Random.nextIntBetween(5, 400)
   const after = (yield* Random.nextBoolean) ? 0 : yield* Random.nextIntBetween(100, 2500)
@@ -81,7 +82,6 @@ const one = Effect.fnUntraced(function*(n: number) {
   } else if (pick < 10) {
     yield* addInsisting(key, after, n, (options) => Docket.add(Rated, { n }, options))
   } else {
-    const { Parts } = yield* Effect.promise(() => import("./flows.ts"))
     const parts = n % 6
     const sum = parts * (parts - 1) / 2
     yield* addInsisting(key, after, sum, (options) => Docket.start(Parts, { n, parts }, options))
@@ -103,7 +103,7 @@ const main = Effect.gen(function*() {
   }
   for (let n = first; n < least || now() < Number(until); n++) {
     // it goes on while the store is away
-    adding.push(yield* Effect.forkChild(one(n), { startImmediately: true }))
+    adding.push(yield* Effect.forkChild(Random.withSeed(one(n), `${seed} ${name} ${n}`), { startImmediately: true }))
     yield* Effect.sleep(1000 / Number(rate))
   }
   yield* Effect.forEach(adding, Fiber.join)

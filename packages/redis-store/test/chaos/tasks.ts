@@ -1,16 +1,27 @@
 /**
- * The tasks. Their bodies do nothing but to be in the ledger for a while.
+ * The tasks, and a flow of some of them. Their bodies do nothing but to be in the ledger for a while.
  */
-import { Execution, Perpetual, Task, TaskGroup } from "@effect-docket/dsl"
+import { Execution, Flow, Perpetual, Task, TaskGroup } from "@effect-docket/dsl"
 import { Effect, Layer, Schedule, Schema } from "effect"
 
+/** The tag of the only error that bodies fail with. */
+export const errorTag = "Flop"
+
 /** What a flaky body fails with. */
-export class Flop extends Schema.TaggedError<Flop>()("Flop", {}) {}
+export class Flop extends Schema.TaggedError<Flop>()(errorTag, {}) {}
 
 // Claims are lost as often as the plan has it: that is never the end of a run.
 const shared = {
   retention: "1 hour",
   defectRetryPolicy: Schedule.spaced(0)
+} as const
+
+/** Retries of a flaky run, and how long it waits for each. */
+export const retries = { times: 3, delay: 300 } as const
+
+const flaky = {
+  error: Flop,
+  retry: Schedule.spaced(retries.delay).pipe(Schedule.upTo({ times: retries.times }))
 } as const
 
 /** Runs at once. */
@@ -20,15 +31,11 @@ export class Plain extends Task.make("Plain", {
   ...shared
 }) {}
 
-/** Retries of a flaky run, and how long it waits for each. */
-export const retries = { times: 3, delay: 300 } as const
-
 /** Fails up to that attempt. */
 export class Flaky extends Task.make("Flaky", {
   payload: { n: Schema.Int, until: Schema.Int },
   success: Schema.Int,
-  error: Flop,
-  retry: Schedule.spaced(retries.delay).pipe(Schedule.upTo({ times: retries.times })),
+  ...flaky,
   ...shared
 }) {}
 
@@ -69,13 +76,15 @@ export class Split extends Task.make("Split", {
 export class Part extends Task.make("Part", {
   payload: { n: Schema.Int, part: Schema.Int },
   success: Schema.Int,
-  error: Flop,
-  retry: Schedule.spaced(retries.delay).pipe(Schedule.upTo({ times: retries.times })),
+  ...flaky,
   ...shared
 }) {}
 export class Sum extends Task.make("Sum", { payload: Schema.Array(Schema.Int), success: Schema.Int, ...shared }) {}
 
-/** All of them. */
+/** A chain with a fan-out in it, whose members retry: it splits, does each part, and sums up. */
+export class Parts extends Flow.make("Parts", Split.pipe(Flow.forEach(Part), Flow.andThen(Sum))) {}
+
+/** All of the tasks. */
 export class Works extends TaskGroup.make(Plain, Flaky, Serial, Rated, Beat, Split, Part, Sum) {}
 
 /** What a body does to the ledger. `gate` is what its limit is about. */

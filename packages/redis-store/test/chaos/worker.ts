@@ -1,6 +1,6 @@
 /**
  * A worker: `worker.ts URL DOCKET NAME LEASE SLOTS LEDGER OVER`. `OVER` is a file that, when it is there, ends the beats. It
- * writes down what the store tells it between itself and the store: which claims it gets, and what became of settlements.
+ * writes down what passes between it and the store: which claims it gets, and what becomes of renewals and settlements.
  */
 import { now } from "./clock.ts"
 // the clock comes first
@@ -16,22 +16,23 @@ const [url = "", docket = "", name = "", lease = "", slots = "", file = "", over
 
 const write = book.open(file)
 
+write({ tag: "code", at: now(), from: import.meta.resolve("@effect-docket/redis-store") })
+
 // claims of a task that were given at one time
-const claims = new Map<string, Array<{ readonly key: string; readonly token: string }>>()
+const claims = new Map<string, Array<Pick<book.Claimed, "generation" | "key" | "token">>>()
 const idOf = (task: string, attempt: number, startedAt: number) => `${task} ${attempt} ${startedAt}`
 
 /** The claim that a body belongs to. The key of a step of a flow begins with that of its run. */
-const tokenOf = ({ attempt, key, startedAt, task }: Execution.CurrentExecution["Service"]): string =>
+const claimOf = ({ attempt, key, startedAt, task }: Execution.CurrentExecution["Service"]) =>
   claims.get(idOf(task, attempt, DateTime.toEpochMillis(startedAt)))!
     .filter((claim) => key.startsWith(claim.key))
     .reduce((a, b) => a.key.length > b.key.length ? a : b)
-    .token
 
 const record: tasks.Record = (body, gate) =>
   Effect.flatMap(Execution.CurrentExecution, (execution) =>
     Effect.suspend(() => {
-      const token = tokenOf(execution)
-      write({ tag: "begin", at: now(), token, gate })
+      const { generation, key, token } = claimOf(execution)
+      write({ tag: "begin", at: now(), key, generation, token, gate })
       return Effect.ensuring(body, Effect.sync(() => write({ tag: "end", at: now(), token })))
     }))
 
@@ -51,7 +52,7 @@ const recorded = (session: DocketStore.WorkerSession): DocketStore.WorkerSession
           }
           for (const { attempt, due, generation, key, lost, startedAt, task, thread, token } of claimed) {
             const id = idOf(task, attempt, startedAt)
-            claims.set(id, [...claims.get(id) ?? [], { key, token }])
+            claims.set(id, [...claims.get(id) ?? [], { key, generation, token }])
             const between = thread?.between === true
             write({ tag: "claim", at: now(), key, task, generation, token, attempt, lost, due, startedAt, between })
           }
@@ -59,11 +60,11 @@ const recorded = (session: DocketStore.WorkerSession): DocketStore.WorkerSession
     }),
   renew: (fences) =>
     Effect.suspend(() => {
-      const at = now()
+      const asked = now()
       return Effect.tap(session.renew(fences), (answers) =>
         Effect.sync(() => {
           for (const [index, { token }] of fences.entries()) {
-            if (answers[index] === "Renewed") write({ tag: "renewed", at, token })
+            if (answers[index] === "Renewed") write({ tag: "renewed", at: now(), asked, token })
           }
         }))
     })
@@ -86,16 +87,13 @@ const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
   process.stdout.write(`${logLevel}: ${(Array.isArray(message) ? message : [message]).map(String).join(" ")}\n`)
 })
 
-const options = { name, concurrency: Number(slots), lease: Number(lease), drainTimeout: "2 seconds" } as const
-
-const work = process.env["CHAOS_FLOWS"] === "1"
-  ? Layer.unwrap(
-    Effect.map(
-      Effect.promise(() => import("./flows.ts")),
-      ({ Parts }) => Worker.layer(tasks.Works, { ...options, flows: [Parts] })
-    )
-  )
-  : Worker.layer(tasks.Works, options)
+const work = Worker.layer(tasks.Works, {
+  name,
+  concurrency: Number(slots),
+  lease: Number(lease),
+  drainTimeout: "2 seconds",
+  flows: [tasks.Parts]
+})
 
 const main = Layer.effectDiscard(Effect.sync(() => process.stdout.write("ready\n"))).pipe(
   Layer.provideMerge(work),
@@ -104,6 +102,9 @@ const main = Layer.effectDiscard(Effect.sync(() => process.stdout.write("ready\n
   Layer.provide(store),
   Layer.provide(Logger.layer([logger]))
 )
+
+// so that the judge sees when the machine did not let it run
+setInterval(() => write({ tag: "awake", at: now() }), Number(lease) / 20).unref()
 
 // the server may be away just now
 const fiber = Effect.runFork(Effect.retry(Layer.launch(main), Schedule.spaced(200)))

@@ -90,7 +90,7 @@ const compare = Effect.fnUntraced(function*(
   store: StoredDocket,
   world: World,
   sequence: ReadonlyArray<Raw>,
-  count: (what: string) => void
+  count: (what: string, times?: number) => void
 ) {
   const scope = yield* Effect.scope
   const workers: Array<Attached> = []
@@ -198,6 +198,8 @@ const compare = Effect.fnUntraced(function*(
       claims.push(claim)
     })
     assert.deepStrictEqual(reply.settled, answer.settled, "what was settled")
+    count("claimed", claimed.length)
+    for (const answer of reply.settled) count(answer)
     const cancelled = Array.from(answer.cancelled, (token) => claims[token]!.token)
     if (world.isLazy) {
       for (const token of cancelled) asked.add(token)
@@ -329,9 +331,39 @@ const settings = Config.all({
 export interface Sequences {
   readonly runs: number
   readonly seed: string
+  /** The one that failed, which such a text names, and its smaller ones. */
+  readonly replay?: Arbitrary.Replay | undefined
 }
 
-/** Registers the test, of a few hundred sequences or those that are wanted. The layer is built anew for each of them. */
+/** Compares a store with the model, and says what was done. The layer is built anew for each sequence. */
+export const check = Effect.fnUntraced(function*(
+  layer: Layer.Layer<DocketStore, unknown>,
+  { replay, runs, seed }: Sequences,
+  options?: Options,
+  world: World = promptly
+) {
+  const environment = DocketEngine.layer({ name: "model" }).pipe(
+    Layer.provideMerge(layer),
+    Layer.provideMerge(world.isLazy ? Layer.empty : testClock.layer),
+    Layer.fresh
+  )
+  const figures: Record<string, number> = { sequences: runs, commands: 0 }
+  const count = (what: string, times = 1) => {
+    figures[what] = (figures[what] ?? 0) + times
+  }
+  const property = (sequence: ReadonlyArray<Raw>) =>
+    Effect.gen(function*() {
+      const { store } = yield* DocketEngine.DocketEngine
+      yield* Effect.scoped(compare(store, world, sequence, count))
+      yield* store.resume({ task: undefined, lane: undefined })
+      const leaks = options?.leaks === undefined ? [] : yield* options.leaks(store)
+      return yield* leaks.length === 0 ? Effect.succeed(true) : Effect.fail(`it leaks: ${leaks.join(", ")}`)
+    }).pipe(Effect.provide(environment), Effect.mapError(String))
+  const result = yield* Arbitrary.checkEffect(sequences, property, { runs, seed, size: 60, maxShrinks: 2000, replay })
+  return { result, figures }
+})
+
+/** Registers the test, of a few hundred sequences or those that are wanted. */
 export const comparison = (
   name: string,
   layer: Layer.Layer<DocketStore, unknown>,
@@ -340,11 +372,6 @@ export const comparison = (
   world: World = promptly
 ): void => {
   const about = wanted === undefined ? "" : `: ${wanted.seed}`
-  const environment = DocketEngine.layer({ name: "model" }).pipe(
-    Layer.provideMerge(layer),
-    Layer.provideMerge(world.isLazy ? Layer.empty : testClock.layer),
-    Layer.fresh
-  )
   const test = world.isLazy ? it.live : it.effect
   test(
     `random commands → the same answers, and the same to be seen, as the model says${about}`,
@@ -353,25 +380,8 @@ export const comparison = (
         const given = yield* settings
         const runs = Option.getOrElse(given.runs, () => wanted?.runs ?? 300)
         const seed = Option.getOrElse(given.seed, () => wanted?.seed ?? "docket")
-        const figures: Record<string, number> = { sequences: runs, commands: 0 }
-        const count = (what: string) => {
-          figures[what] = (figures[what] ?? 0) + 1
-        }
-        const property = (sequence: ReadonlyArray<Raw>) =>
-          Effect.gen(function*() {
-            const { store } = yield* DocketEngine.DocketEngine
-            yield* Effect.scoped(compare(store, world, sequence, count))
-            yield* store.resume({ task: undefined, lane: undefined })
-            const leaks = options?.leaks === undefined ? [] : yield* options.leaks(store)
-            return yield* leaks.length === 0 ? Effect.succeed(true) : Effect.fail(`it leaks: ${leaks.join(", ")}`)
-          }).pipe(Effect.provide(environment), Effect.mapError(String))
-        const result = yield* Arbitrary.checkEffect(sequences, property, {
-          runs,
-          seed,
-          size: 60,
-          maxShrinks: 2000,
-          replay: Option.getOrUndefined(given.replay)
-        })
+        const replay = Option.getOrUndefined(given.replay)
+        const { figures, result } = yield* check(layer, { runs, seed, replay }, options, world)
         const failure = result._tag === "Falsified" && result.failure._tag === "PropertyError"
           ? result.failure.error
           : ""

@@ -27,6 +27,9 @@ const vocabularyOf = (document: Schema.Json): Vocabulary => {
   return { names, literals }
 }
 
+/** How many literals a JSON Schema names: so many members a union may have. */
+export const literalsOf = (document: Schema.Json): number => vocabularyOf(document).literals.size
+
 /** 0, and the number of digits, at most three. */
 const sizeOf = (n: number): number => Math.min(3, Math.ceil(Math.log10(n + 1)))
 

@@ -13,8 +13,8 @@ import { isSame, shapeOf } from "./shape.ts"
 // versions before of which payloads are kept: what is older has been read, or will not be
 const mostBefore = 5
 
-// samples of a part: those of the code as it is, and of what it was before
-const mostSamples = 100
+// samples of what a part was before, beside all of those of the code as it is: the latest ones
+const mostKept = 100
 
 /** The task as it is written. A message, if no sample of it can be drawn. */
 export const entryOf = Effect.fnUntraced(function*(
@@ -36,7 +36,7 @@ export const entryOf = Effect.fnUntraced(function*(
     // samples of a schema that is the same stay, so that the file changes with the code alone
     if (kept.length > 0 && before !== undefined && isSame(before, shape)) return { ...shape, samples: kept }
     const drawn = yield* Effect.mapError(samplesOf(task, part), (message) => `${task._tag}.${part}: ${message}`)
-    return { ...shape, samples: [...drawn, ...kept].slice(0, mostSamples) }
+    return { ...shape, samples: [...drawn, ...kept.slice(0, mostKept)] }
   })
   const before = isNew
     ? [{ version: locked.version, samples: locked.payload.samples }, ...locked.before]

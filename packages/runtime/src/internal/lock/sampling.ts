@@ -11,12 +11,15 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
-import { cover } from "./coverage.ts"
+import { cover, literalsOf } from "./coverage.ts"
 import type { PartName } from "./file.ts"
 import { documentOf, schemaOf } from "./shape.ts"
 
 // Many, so that rare members of a union are among them; most are small, because people read what is chosen of them.
 const draws = [{ size: 4, count: 250 }, { size: 0, count: 50 }, { size: 16, count: 200 }] as const
+
+// So many literals are all among them, but for one time in some thousands. Where there are more, more is drawn.
+const fewLiterals = 40
 
 /** Draws values; fewer than asked for, if a check refuses most. */
 const draw = (
@@ -57,10 +60,14 @@ export const samplesOf = Effect.fnUntraced(function*(
   // what is encrypted shows nothing: values are told apart by what they decode to
   const type = Schema.toType(schema)
   const inClear = Schema.encodeUnknownOption(Schema.toCodecJson(type) as Schema.Codec<unknown, Schema.Json>) // it needs no service
+  const document = documentOf(type)
+  const times = Math.max(1, Math.ceil(literalsOf(document) / fewLiterals))
   const values: Array<{ readonly value: Schema.Json; readonly json: Schema.Json }> = []
   let refused = "its checks refuse each value that was drawn"
   for (const { count, size } of draws) {
-    for (const value of yield* draw(derived.success, { count, size, seed: `${task._tag}/${part}/${size}` })) {
+    for (
+      const value of yield* draw(derived.success, { count: count * times, size, seed: `${task._tag}/${part}/${size}` })
+    ) {
       const text = yield* Effect.result(encode(value))
       if (Result.isFailure(text)) {
         refused = text.failure
@@ -71,7 +78,7 @@ export const samplesOf = Effect.fnUntraced(function*(
       values.push({ value: stored, json })
     }
   }
-  return values.length === 0 ? yield* Effect.fail(refused) : cover(values, documentOf(type))
+  return values.length === 0 ? yield* Effect.fail(refused) : cover(values, document)
 })
 
 /** Whether a stored text is read by the code: nothing, or what is wrong. */
