@@ -3,7 +3,12 @@
  */
 import { type Mutation, onMemory, unit } from "./mutation.ts"
 
+const additions = "packages/runtime/src/internal/memory/additions.ts"
+const claims = "packages/runtime/src/internal/memory/claims.ts"
 const docket = "packages/runtime/src/internal/memory/docket.ts"
+const flows = "packages/runtime/src/internal/memory/flows.ts"
+const runs = "packages/runtime/src/internal/memory/runs.ts"
+const settlements = "packages/runtime/src/internal/memory/settlements.ts"
 const gates = "packages/runtime/src/internal/memory/gates.ts"
 const part = "packages/runtime/src/internal/memory/part.ts"
 const groups = "packages/runtime/src/internal/memory/groups.ts"
@@ -12,7 +17,7 @@ const groups = "packages/runtime/src/internal/memory/groups.ts"
 export const memory: ReadonlyArray<Mutation> = [
   {
     id: "memory/fence-token",
-    file: docket,
+    file: settlements,
     find: "run.generation === generation && run.token === token ? run : undefined",
     replace: "run.generation === generation ? run : undefined",
     breaks: "a worker whose lease is over settles the run of another one",
@@ -20,7 +25,7 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/duplicate-applied",
-    file: docket,
+    file: settlements,
     find: `?.settledToken === settlement.token ? "Duplicate" : "Lost"`,
     replace: `?.settledToken === settlement.token ? "Applied" : "Lost"`,
     breaks: "a settlement that was sent twice is said to have been applied twice",
@@ -28,7 +33,7 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/duplicate-unknown",
-    file: docket,
+    file: settlements,
     find: `?.settledToken === settlement.token ? "Duplicate" : "Lost"`,
     replace: `?.settledToken === settlement.token ? "Lost" : "Lost"`,
     breaks: "a worker warns of a lost claim although its settlement counts",
@@ -44,7 +49,7 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/redrive-generation",
-    file: docket,
+    file: additions,
     find: ": known.generation !== addition.redrive || !isSettled(known.state)",
     replace: ": !isSettled(known.state)",
     breaks: "a redrive repeats a run that was added again meanwhile",
@@ -52,7 +57,7 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/no-successor-after-failure",
-    file: docket,
+    file: settlements,
     find: "if (successor === undefined || run.cancelling) {",
     replace: `if (successor === undefined || run.cancelling || to === "Failed") {`,
     breaks: "a perpetual task ends for ever with its first failure",
@@ -60,7 +65,7 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/successor-of-cancelled",
-    file: docket,
+    file: settlements,
     find: "if (successor === undefined || run.cancelling) {",
     replace: "if (successor === undefined) {",
     breaks: "a cancelled perpetual task goes on",
@@ -68,31 +73,31 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/attempt-of-successor",
-    file: docket,
-    find: "run.generation = ++this.#sequence\n    run.attempt = 0",
-    replace: "run.generation = ++this.#sequence",
+    file: settlements,
+    find: "run.generation = this.#runs.next()\n    run.attempt = 0",
+    replace: "run.generation = this.#runs.next()",
     breaks: "a perpetual run begins with the attempts of the one before it",
     noticedBy: onMemory("body fails, exhausts its retries")
   },
   {
     id: "memory/renewal-does-not-extend",
     file: docket,
-    find: `return "Lost"\n      this.#extend(run, session, now)`,
+    find: `return "Lost"\n      this.#runs.extend(run, session, now)`,
     replace: `return "Lost"`,
     breaks: "a body that is longer than its lease runs twice",
     noticedBy: onMemory("a body longer than the lease")
   },
   {
     id: "memory/cancel-forgotten-at-take-over",
-    file: docket,
-    find: `if (run.cancelling) return this.#abort(run, "takeOver", now)\n`,
+    file: settlements,
+    find: `if (run.cancelling) return this.abort(run, "takeOver", now)\n`,
     replace: "",
     breaks: "a cancelled run whose worker died runs again",
     noticedBy: onMemory("K's worker died → cancel")
   },
   {
     id: "memory/loss-not-counted",
-    file: docket,
+    file: settlements,
     find: "run.lost++",
     replace: "",
     breaks: "a body that kills its process kills all of them, for ever",
@@ -100,15 +105,15 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/retention-timer",
-    file: docket,
-    find: "this.#retentions.add(run, retention, now)\n      this.#arm(run.until)",
-    replace: "this.#retentions.add(run, retention, now)",
+    file: settlements,
+    find: "this.#runs.retentions.add(run, retention, now)\n      this.#runs.arm(run.until)",
+    replace: "this.#runs.retentions.add(run, retention, now)",
     breaks: "settled runs of an idle docket are kept for ever",
     noticedBy: unit("packages/runtime/test/MemoryStore.test.ts", "has a timer for the earliest")
   },
   {
     id: "memory/retention-of-failures",
-    file: docket,
+    file: settlements,
     find: `to === "Failed" ? run.retention.failure : run.retention.success`,
     replace: "run.retention.success",
     breaks: "dead letters are gone before anybody has read them",
@@ -124,15 +129,15 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/release-counts",
-    file: docket,
-    find: `run.attempt--\n        this.#ready(run, "release", now)`,
-    replace: `this.#ready(run, "release", now)`,
+    file: settlements,
+    find: `run.attempt--\n        this.#runs.ready(run, "release", now)`,
+    replace: `this.#runs.ready(run, "release", now)`,
     breaks: "each deploy takes an attempt from the runs that it interrupts",
     noticedBy: onMemory("a worker stops with bodies running")
   },
   {
     id: "memory/released-goes-last",
-    file: docket,
+    file: runs,
     find: `new Set<Transition>(["release", "takeOver",`,
     replace: `new Set<Transition>(["takeOver",`,
     breaks: "what a worker gave back waits behind everything that came since",
@@ -140,15 +145,15 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/strike-not-asked",
-    file: docket,
-    find: "group.isBetween ? undefined : this.strikes.find(group.task, run.payload, now)",
+    file: claims,
+    find: "group.isBetween ? undefined : this.#strikes.find(group.task, run.payload, now)",
     replace: "undefined",
     breaks: "runs that were ready when their task was struck start all the same",
     noticedBy: onMemory("task struck → ready runs do not start")
   },
   {
     id: "memory/atomic-within-batch",
-    file: docket,
+    file: additions,
     find: "if (additions.length > 1) before.add(key)",
     replace: "",
     breaks: "a key that stands twice in a batch that has to be new is written once",
@@ -156,23 +161,23 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/debounce-winner-kept",
-    file: docket,
-    find: "run.heldIn = undefined\n    this.#gates.settled(run)\n    run.settledAt = now",
+    file: settlements,
+    find: "run.heldIn = undefined\n    this.#runs.gates.settled(run)\n    run.settledAt = now",
     replace: "run.heldIn = undefined\n    run.settledAt = now",
     breaks: "after the cancel of a debounced run, additions join what will never run",
     noticedBy: onMemory("debounce: the winner cancelled")
   },
   {
     id: "memory/deadline-while-held",
-    file: docket,
-    find: `if (part.run.state !== "Running") this.#interpret(`,
-    replace: `if (part.run.state === "Scheduled" || part.run.state === "Ready") this.#interpret(`,
+    file: flows,
+    find: `if (part.run.state !== "Running") this.interpret(`,
+    replace: `if (part.run.state === "Scheduled" || part.run.state === "Ready") this.interpret(`,
     breaks: "a flow that waits for its members waits past its deadline",
     noticedBy: onMemory("the deadline passes → the join runs")
   },
   {
     id: "memory/member-of-earlier-flow",
-    file: docket,
+    file: flows,
     find: "if (part === undefined || part.run.generation !== generation) return\n",
     replace: "if (part === undefined) return\n",
     breaks: "a member of a replaced flow counts for the one after it",
@@ -180,7 +185,7 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/late-members-forgotten",
-    file: docket,
+    file: flows,
     find: `if (member._tag !== "Gone") part.gathered?.get(gather)?.add(index, member)`,
     replace: "",
     breaks: "what succeeded after its flow had failed runs again when the flow is redriven",
@@ -188,7 +193,7 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/steps-of-members-untold",
-    file: docket,
+    file: flows,
     find: `{ _tag: "Step", at, step, state }, part.flow)`,
     replace: `{ _tag: "Step", at, step, state })`,
     breaks: "who watches a flow hears nothing of what its members do",
@@ -196,10 +201,10 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/replaced-loses-its-slot",
-    file: docket,
+    file: additions,
     find:
-      `if (known.state === "Running" && known.gates?.concurrency !== undefined) this.#leave(known)\n      else this.#take(known)`,
-    replace: "this.#take(known)",
+      `if (known.state === "Running" && known.gates?.concurrency !== undefined) this.#runs.leave(known)\n      else this.#runs.take(known)`,
+    replace: "this.#runs.take(known)",
     breaks: "the body of a replaced run and its replacement run at once, past the limit",
     noticedBy: onMemory("a running run is replaced")
   },
@@ -245,7 +250,7 @@ export const memory: ReadonlyArray<Mutation> = [
   },
   {
     id: "memory/member-runs-twice",
-    file: docket,
+    file: flows,
     find: "return gathered?.members.has(index) !== true",
     replace: "return true",
     breaks: "a member whose addition was repeated runs again, although it has ended",
