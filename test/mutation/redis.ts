@@ -11,6 +11,7 @@ const adding = `${scripts}/adding.ts`
 const small = `${scripts}/small.ts`
 const gates = `${scripts}/gates.ts`
 const flows = `${scripts}/flows.ts`
+const gathers = `${scripts}/gathers.ts`
 
 const indexes = "packages/redis-store/test/indexes.test.ts"
 
@@ -250,7 +251,7 @@ export const redis: ReadonlyArray<Mutation> = [
   },
   {
     id: "redis/member-runs-twice",
-    file: flows,
+    file: gathers,
     find: "if not known or not again or sub(known, 1, 1) == 'D' then return not known end",
     replace: "if not known or not again or sub(known, 1, 1) == 'D' then return true end",
     breaks: "a member whose addition was repeated runs again, although it has ended",
@@ -258,7 +259,7 @@ export const redis: ReadonlyArray<Mutation> = [
   },
   {
     id: "redis/member-of-earlier-flow",
-    file: flows,
+    file: gathers,
     find: "return p and p.r.generation == generation and p",
     replace: "return p",
     breaks: "a member of a replaced flow counts for the one after it",
@@ -266,7 +267,7 @@ export const redis: ReadonlyArray<Mutation> = [
   },
   {
     id: "redis/member-reports-twice",
-    file: flows,
+    file: gathers,
     find: "elseif g.told[place] or redis.call('HEXISTS', named[key], place) == 1 then",
     replace: "elseif false then",
     breaks: "two runs that report to one place count twice",
@@ -314,7 +315,7 @@ export const redis: ReadonlyArray<Mutation> = [
   },
   {
     id: "redis/late-members-forgotten",
-    file: flows,
+    file: gathers,
     find: "if g then hear(g, t.key, index, letter, text) end",
     replace: "",
     breaks: "what succeeded after its flow had failed runs again when the flow is redriven",

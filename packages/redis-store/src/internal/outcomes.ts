@@ -90,7 +90,7 @@ const readKept = (
     step: step === "" ? undefined : step,
     state,
     deadline: deadline === "" ? undefined : Number(deadline),
-    onCancel: onCancel as Docket.EncodedThread["onCancel"] // written by `kept` of `flows.ts`
+    onCancel: onCancel as Docket.EncodedThread["onCancel"] // written by `kept` of `scripts/flows.ts`
   }
 }
 

@@ -57,7 +57,7 @@ const rowOf = (text: string | undefined): ReadonlyArray<string> | undefined =>
   text === undefined || text === "" ? undefined : readTexts(Buffer.from(text))
 
 const readStopped = ([tag, reason = "", author = ""]: ReadonlyArray<string>): Part["stopped"] =>
-  tag === "Struck" ? { _tag: tag, ...struckBy(reason, author) } : { _tag: tag as "Cancelled" | "Expired" } // as `flows.ts` writes it
+  tag === "Struck" ? { _tag: tag, ...struckBy(reason, author) } : { _tag: tag as "Cancelled" | "Expired" } // as `scripts/flows.ts` writes it
 
 const onCancels = ["end", "interpret", "ignore"] as const
 
@@ -88,7 +88,7 @@ const commonOf = (bytes: Buffer, from: number, end: number): Common => {
 export const isSound = (bytes: Buffer, from: number, end: number): boolean =>
   end - from >= partHead && commonOf(bytes, from, end).isSound
 
-/** Reads the part of a flow between two places of a record, as `flows.ts` packs it. */
+/** Reads the part of a flow between two places of a record, as `scripts/parts.ts` packs it. */
 export const readPart = (bytes: Buffer, from: number, end: number): Part => {
   const index = bytes.readUInt32BE(from)
   const at = bytes.readDoubleBE(from + 4)
@@ -133,6 +133,6 @@ const readCommon = (bytes: Buffer, from: number, end: number): Omit<Common, "byt
     gathers: waits !== "",
     owns: bits % 2 === 1,
     gathered: succeeded === undefined ? undefined : { succeeded: Number(succeeded), failed: Number(failed) }
-  } // what cannot be named cannot be asked for: `flows.ts` agrees
+  } // what cannot be named cannot be asked for: `scripts/parts.ts` agrees
   return { part, isSound: at <= end && /^\d+\/\/[!-~]+$/.test(between) && isUtf8(texts[3]!) } // there are six
 }

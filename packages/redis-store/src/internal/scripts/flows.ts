@@ -1,126 +1,28 @@
 /**
- * The flows of a docket in Redis: where their runs stand, how the members of their gathers ended, and when their patience ends.
+ * The flows of a docket in Redis: where their runs stand, and when their patience ends. `parts.ts` has how that is stored in their
+ * records, `gathers.ts` how the members of their gathers ended.
  *
  * Like `gates.ts`, it is made when a script meets the first run of a flow: scripts that meet none pay for one function.
  *
- * - The record of such a run has, besides, its part: the length of it, then its index in the gather of its parent, its deadline
- *   (or infinity), whether it has a hash `flow:<key>` (1) and a tail (2), what a cancel does, the generation of its parent, and
- *   six lengths, of what follows: the group in which it waits for an interpreter; its step; what its interpreter has to know;
- *   key and gather of its parent, or nothing; and generation, a slash, and key of the flow at the top, or nothing if that is
- *   its parent or itself. The tail is a row of texts (its length, a colon, and it): how its step ended (`=`
- *   and the text, or nothing); why it is stopped (a row, or nothing); what it waits for (a row of a gather, how many have to
- *   succeed, to fail, to end, or nothing); and what it waited for last (a row of a gather, how many succeeded and failed, or
- *   nothing). Members of a fan-out differ in the first two numbers only.
- * - That hash has its generation (`of`), the names of its gathers (`ids`, a row), per gather (`g` and its name) when it began,
- *   how many members succeeded and failed and how many places it has, and per member (when its gather began, a slash, its
- *   index) a letter and a text: Done, Failed, Cancelled, Gone. It has a time to live once the flow has ended.
- * - The sorted set `deadlines` has runs by when their patience ends; `meta` says whether there are any.
- *
- * A run that waits for its members is in no index. Its record says how many have ended, so that who claims it needs no
- * further key; the settlement of a member names the hash of its parent, and the group in which that waits.
+ * The sorted set `deadlines` has runs by when their patience ends; `meta` says whether there are any. A run that waits for its
+ * members is in no index. Its record says how many have ended, so that who claims it needs no further key; the settlement of a
+ * member names the hash of its parent, and the group in which that waits.
  */
 import { most } from "./bounds.ts"
+import { gathers } from "./gathers.ts"
+import { parts } from "./parts.ts"
 
 export const flows = `
 function flow()
   if flowing then return flowing end
-  local PART = '>I4dBBdI4I4I4I4I4I4'
   local END, INTERPRET, IGNORE, NAMES = 1, 2, 3, { 'end', 'interpret', 'ignore' }
-  local named, parents, gathers, expected = {}, {}, {}, {}
+  local named, parents, expected = {}, {}, {}
   local soonest, whose
   local m = { named = named, elsewhere = {}, garbage = {} }
   flowing = m
   for i = extra - flowKeys + 1, extra do named[sub(KEYS[i], #META + 2)] = KEYS[i] end
 
-  local function row(text)
-    local out, p, n = {}, 1, 0
-    while p <= #text do
-      local colon = string.find(text, ':', p, true)
-      local length = colon and tonumber(sub(text, p, colon - 1))
-      -- the rest is no row
-      if not length or length < 0 or length > #text then break end
-      local stop = colon + length
-      n = n + 1
-      out[n] = sub(text, colon + 1, stop)
-      p = stop + 1
-    end
-    return out
-  end
-
-  -- The part of a flow that is in a record at p, and where it ends.
-  function m.part(v, p)
-    local stop = p + 4 + unpackFrom('>I4', v, p)
-    local index, deadline, bits, onCancel, generation, lb, ls, lt, lk, lg, lf, at = unpackFrom(PART, v, p + 4)
-    local step = at + lb
-    local state = step + ls
-    local key = state + lt
-    local gather = key + lk
-    local flow = gather + lg
-    local tail = flow + lf
-    local t = { index = index, deadline = deadline, owns = bits % 2 == 1, onCancel = onCancel, generation = generation,
-      between = sub(v, at, step - 1), step = sub(v, step, state - 1), state = sub(v, state, key - 1),
-      key = sub(v, key, gather - 1), gather = sub(v, gather, flow - 1), flow = sub(v, flow, tail - 1), exit = '', stopped = '', waits = '', last = '',
-      fits = tail <= stop }
-    if bits >= 2 then
-      local texts = row(sub(v, tail, stop - 1))
-      t.exit, t.stopped, t.waits, t.last = texts[1] or '', texts[2] or '', texts[3] or '', texts[4] or ''
-    end
-    return t, stop
-  end
-  -- Whether a text is one in the encoding of names: what is none cannot be asked for.
-  local function isUtf8(text)
-    if not string.find(text, '[\\128-\\255]') then return true end
-    for _, form in ipairs({ '[\\194-\\223][\\128-\\191]', '\\224[\\160-\\191][\\128-\\191]',
-      '[\\225-\\236\\238\\239][\\128-\\191][\\128-\\191]', '\\237[\\128-\\159][\\128-\\191]',
-      '\\240[\\144-\\191][\\128-\\191][\\128-\\191]', '[\\241-\\243][\\128-\\191][\\128-\\191][\\128-\\191]',
-      '\\244[\\128-\\143][\\128-\\191][\\128-\\191]' }) do
-      text = string.gsub(text, form, ' ')
-    end
-    return not string.find(text, '[\\128-\\255]')
-  end
-  -- The same to read only, and its index: what members of a fan-out share is read once for all of them.
-  local common = {}
-  function m.glance(v, p)
-    local length, index, deadline = unpackFrom('>I4I4d', v, p)
-    local rest = sub(v, p + 16, p + 3 + length)
-    local t = common[rest]
-    if not t or t.deadline ~= deadline then
-      t = m.part(v, p)
-      t.isSound = t.fits and string.find(t.between, '^%d+//[!-~]+$') and isUtf8(t.key)
-      common[rest] = t
-    end
-    return t, index
-  end
-  function m.pack(t)
-    local tail = ''
-    if t.exit ~= '' or t.stopped ~= '' or t.waits ~= '' or t.last ~= '' then
-      tail = texts(t.exit, t.stopped, t.waits, t.last)
-    end
-    local part = pack(PART, t.index, t.deadline, (t.owns and 1 or 0) + (tail == '' and 0 or 2), t.onCancel, t.generation,
-      #t.between, #t.step, #t.state, #t.key, #t.gather, #t.flow) ..
-      t.between .. t.step .. t.state .. t.key .. t.gather .. t.flow .. tail
-    return pack('>I4', #part) .. part
-  end
-  -- What packs the same part of another member, which differs in its index only.
-  function m.packLike(t)
-    local rest = sub(m.pack(t), 17)
-    local length = #rest + 12
-    return function(index) return pack('>I4I4d', length, index, t.deadline) .. rest end
-  end
-  -- Where a run stands, as a caller says it.
-  local function readHead()
-    local between, step, state, deadline, onCancel = arg(), arg(), arg(), arg(), arg()
-    return { between = between, step = step, state = state, deadline = tonumber(deadline) or math.huge,
-      onCancel = onCancel == 'end' and END or onCancel == 'interpret' and INTERPRET or IGNORE }
-  end
-  m.readHead = readHead
-  -- A part, as an addition says it.
-  function m.readPart()
-    local t = readHead()
-    t.key, t.generation, t.gather, t.index, t.flow = arg(), tonumber(arg()), arg(), tonumber(arg()), arg()
-    t.owns, t.exit, t.stopped, t.waits, t.last = false, '', '', '', ''
-    return t
-  end
+${parts}
   local function assume(t, head)
     t.between, t.step, t.state, t.deadline, t.onCancel = head.between, head.step, head.state, head.deadline, head.onCancel
   end
@@ -134,159 +36,7 @@ function flow()
   end
   function m.started(r, key) step(r, key, r.part.step, 'Started') end
 
-  -- The gathers of a run, as far as they are those of this generation.
-  local function gathersOf(key, generation)
-    local all = gathers[key]
-    if not all then
-      all = { isNew = redis.call('HGET', named[key], 'of') ~= str(generation), byId = {} }
-      gathers[key] = all
-    end
-    return all
-  end
-  -- Where its members are in the hash, and what they have said in this script.
-  local function begun(g) g.prefix, g.told = str(g.epoch) .. '/', {} end
-  local function gatherOf(key, r, id)
-    if not r.part.owns then return false end
-    local all = gathersOf(key, r.generation)
-    if all.byId[id] == nil then
-      local v = not all.isNew and redis.call('HGET', named[key], 'g' .. id)
-      local g = false
-      if v then
-        g = {}
-        g.epoch, g.succeeded, g.failed, g.places = unpackFrom('>dI4I4I4', v)
-        begun(g)
-      end
-      all.byId[id] = g
-    end
-    return all.byId[id]
-  end
-  local function namesOf(key, all) return row(not all.isNew and redis.call('HGET', named[key], 'ids') or '') end
-  local function begin(key, r, id)
-    local g = gatherOf(key, r, id)
-    if g then return g end
-    local all = gathersOf(key, r.generation)
-    local ids = namesOf(key, all)
-    if all.isNew then
-      redis.call('UNLINK', named[key])
-      all.isNew = false
-    end
-    ids[#ids + 1] = id
-    for i = 1, #ids do ids[i] = #ids[i] .. ':' .. ids[i] end
-    redis.call('HSET', named[key], 'of', str(r.generation), 'ids', table.concat(ids))
-    seq = seq + 1
-    g = { epoch = seq, succeeded = 0, failed = 0, places = 0, changed = true }
-    begun(g)
-    all.byId[id] = g
-    r.part.owns = true
-    return g
-  end
-  local function writeGathers(key)
-    for id, g in pairs(gathers[key] and gathers[key].byId or {}) do
-      if g and g.changed then
-        g.told[#g.told + 1] = 'g' .. id
-        g.told[#g.told + 1] = pack('>dI4I4I4', g.epoch, g.succeeded, g.failed, g.places)
-        many('HSET', named[key], g.told)
-        g.told, g.changed = {}, false
-      end
-    end
-  end
-  local function waitsOf(t)
-    if t.waits == '' then return end
-    local w = row(t.waits)
-    -- what is no number waits for nobody
-    return { id = w[1] or '', succeeded = tonumber(w[2]) or 0, failed = tonumber(w[3]) or 0, ended = tonumber(w[4]) or 0 }
-  end
-  local function isMet(w, g)
-    local succeeded, failed = g and g.succeeded or 0, g and g.failed or 0
-    return succeeded >= w.succeeded or failed >= w.failed or succeeded + failed >= w.ended
-  end
-  -- What it waited for last has other numbers.
-  local function recount(t, id, g)
-    if t.last ~= '' and textAt(t.last, 1) == id then t.last = texts(id, g and g.succeeded or 0, g and g.failed or 0) end
-  end
-
-  -- A run that others report to. It is written when the script goes on to something else.
-  local function parentOf(key, generation)
-    local p = parents[key]
-    if p == nil then
-      local r = get(key)
-      p = r and r.part and { r = r, waits = waitsOf(r.part), counted = {} } or false
-      parents[key] = p
-    end
-    return p and p.r.generation == generation and p
-  end
-  local function writeParent(p)
-    for id, g in pairs(p.counted) do recount(p.r.part, id, g) end
-  end
-  function m.sync(key)
-    local p = parents[key]
-    if p and p.changed then
-      writeParent(p)
-      put(key, p.r)
-    end
-    parents[key] = nil
-  end
-  function m.syncAll()
-    for key in pairs(parents) do m.sync(key) end
-  end
-
-  -- Hears how a member of a gather ended; whether that is its first word.
-  local function hear(g, key, index, letter, text)
-    local place = g.prefix .. index
-    if index >= g.places then
-      g.places = index + 1
-    elseif g.told[place] or redis.call('HEXISTS', named[key], place) == 1 then
-      return false
-    end
-    g.told[#g.told + 1] = place
-    g.told[#g.told + 1] = letter .. text
-    g.told[place] = true
-    if letter == 'D' then g.succeeded = g.succeeded + 1 else g.failed = g.failed + 1 end
-    g.changed = true
-    return true
-  end
-  -- A flow that has ended hears of a gather that it knows: what has succeeded is not run again when it is redriven.
-  local function hearLate(t, index, letter, text)
-    if parents[t.key] or not named[t.key] or letter == 'G' then return end
-    local g = not gathersOf(t.key, t.generation).isNew and
-      gatherOf(t.key, { generation = t.generation, part = { owns = true } }, t.gather)
-    if g then hear(g, t.key, index, letter, text) end
-  end
-
-  -- Hears how a member ended. What comes for another generation, or a second time, is too late.
-  function m.report(t, index, letter, text)
-    local p = parentOf(t.key, t.generation)
-    if not p then return hearLate(t, index, letter, text) end
-    local key, id, r = t.key, t.gather, p.r
-    local g = begin(key, r, id)
-    if not hear(g, key, index, letter, text) then return end
-    p.changed, p.counted[id] = true, g
-    local w = p.waits
-    if not w or w.id ~= id or not isMet(w, g) then return end
-    take(r, key)
-    r.part.waits = ''
-    writeParent(p)
-    parents[key] = nil
-    ready(r, key, false)
-  end
-
-  -- Whether a member is to be added: its gather does not know how it ended. One that is tried again is forgotten.
-  function m.mayJoin(t, again)
-    local p = parentOf(t.key, t.generation)
-    if not p then return false end
-    local g = gatherOf(t.key, p.r, t.gather)
-    -- nobody there has ended yet
-    if not g or t.index >= g.places then return true end
-    writeGathers(t.key)
-    local place = g.prefix .. t.index
-    local known = redis.call('HGET', named[t.key], place)
-    if not known or not again or sub(known, 1, 1) == 'D' then return not known end
-    redis.call('HDEL', named[t.key], place)
-    g.failed = g.failed - 1
-    g.changed, p.changed, p.counted[t.gather] = true, true, g
-    return true
-  end
-
+${gathers}
   -- Whether a part, or a member from this one on, has nothing to be looked up, and no more to be written than its record.
   function m.isPlain(t)
     if t.deadline ~= math.huge then return false end
@@ -374,44 +124,6 @@ function flow()
     if not strike and (t.stopped == '' or textAt(t.stopped, 1) ~= 'Struck') then return v, t.stopped ~= '' end
     t.stopped = strike and texts('Struck', strike.reason, strike.author or '') or ''
     return encode(r), strike ~= nil
-  end
-
-  -- Forgets gathers: those in a chain, or all.
-  local function forget(r, key, chain)
-    local t = r.part
-    local function isIn(id) return chain == '' or sub(id, 1, #chain + 1) == chain .. '/' end
-    local last = t.last ~= '' and textAt(t.last, 1)
-    if last and isIn(last) then recount(t, last) end
-    if not t.owns then return end
-    local all = gathersOf(key, r.generation)
-    local kept, dels, rest = {}, {}, {}
-    local gone = 0
-    writeGathers(key)
-    for _, id in ipairs(namesOf(key, all)) do
-      if not isIn(id) then
-        kept[#kept + 1] = #id .. ':' .. id
-      else
-        local g = gatherOf(key, r, id)
-        gone = gone + 1
-        dels[#dels + 1] = 'g' .. id
-        -- the rest is removed by whoever called, some at a time
-        if #dels + g.places > ${most} then
-          rest[#rest + 1] = texts(key, g.epoch, g.places)
-        else
-          for i = 0, g.places - 1 do dels[#dels + 1] = g.prefix .. i end
-        end
-        all.byId[id] = nil
-      end
-    end
-    if gone == 0 then return end
-    if #kept == 0 then
-      redis.call('UNLINK', named[key])
-      gathers[key], t.owns = nil, false
-      return
-    end
-    for _, one in ipairs(rest) do m.garbage[#m.garbage + 1] = one end
-    many('HDEL', named[key], dels)
-    redis.call('HSET', named[key], 'ids', table.concat(kept))
   end
 
   -- The same run goes on with another step, or waits.
