@@ -1,5 +1,5 @@
 /**
- * Mutations of what says when: the ticks of perpetual tasks, and the slots of agendas.
+ * Mutations of what says when: the ticks of perpetual tasks, and the slots of agendas; and of the schema lock.
  */
 import { type Mutation, unit } from "./mutation.ts"
 
@@ -106,5 +106,13 @@ export const definitions: ReadonlyArray<Mutation> = [
     replace: "time",
     breaks: "items have times that have passed",
     noticedBy: unit(agendas, "gives times that have passed the present")
+  },
+  {
+    id: "definitions/few-samples-of-large-unions",
+    file: "packages/runtime/src/internal/lock/sampling.ts",
+    find: "count: count * times",
+    replace: "count",
+    breaks: "a member that goes from a large union is no breaking change",
+    noticedBy: unit("packages/runtime/test/SchemaLock.test.ts", "has every member of a large union")
   }
 ]

@@ -2,11 +2,11 @@
  * Deterministic simulation: workers, producers and a store in one process, on a clock of their own, with everything going
  * wrong that can. One seed decides everything, and the same seed gives the same trace.
  *
- * Give it tasks, and what a producer does with them. It adds what goes wrong: requests and replies that are lost, late or
+ * Give it tasks, and what producers do with them. It adds what goes wrong: requests and replies that are lost, late or
  * sent twice, processes that crash before or after a write, workers that stand still longer than their lease, clocks that
- * are off and jump, operators that cancel, replace, pause, strike and clear. In the end it lets everything come to rest,
- * and checks what a docket promises: each accepted run ends once, nothing is early or lost, a body is repeated only where a
- * claim was lost, gates hold, and nothing is left over.
+ * are off and jump, operators that cancel, replace, pause, strike and clear. It checks what a docket promises at each
+ * request and whenever the clock moves: each accepted run ends once, nothing is early, late or lost, a body is repeated only
+ * where a claim was lost, limits hold. In the end it lets everything come to rest, and nothing may be left over.
  *
  * Handlers have to be simulated all through: time and chance from Effect, no files, no network.
  *
@@ -33,7 +33,7 @@ export type Disturbance =
   | "lostReply"
   | "repeat"
   | "late"
-  /** A worker ends in the middle of a request, before it is applied or after. */
+  /** A worker or a producer ends in the middle of a request, before it is applied or after. */
   | "crash"
   /** Nobody reaches the store for a while. */
   | "outage"
@@ -41,7 +41,7 @@ export type Disturbance =
   | "kill"
   | "stop"
   | "freeze"
-  /** The clocks of workers are off, and are set while they work, forward or back. */
+  /** The clocks of workers are off, and are set while they work, forward or back; how long something takes they know. */
   | "skew"
   /** All clocks jump forward. */
   | "jump"
@@ -103,7 +103,10 @@ export const workload = <Tasks extends Task.Any, const Flows extends ReadonlyArr
       never,
       Docket.Docket | Agenda.Agenda | Docket.ToEnqueue<Tasks["_tag"]>
     >
-    /** One thing that a producer does. It comes up again and again; `Random` decides what is different each time. */
+    /**
+     * One thing that a producer does. It comes up again and again; `Random` decides what is different each time. It may be
+     * cut off anywhere, as its process may crash.
+     */
     readonly produce: Effect.Effect<unknown, unknown, Docket.Docket | Agenda.Agenda | Docket.ToEnqueue<Tasks["_tag"]>>
     /** Fails if what the handlers did is not what it should be; asked when everything has come to rest. */
     readonly verify?: Effect.Effect<unknown, unknown> | undefined

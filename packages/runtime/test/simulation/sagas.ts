@@ -4,7 +4,7 @@
  */
 import { Docket, Flow, Retry, Task, TaskFailure, TaskGroup } from "@effect-docket/dsl"
 import { Simulation } from "@effect-docket/runtime/testing"
-import { Effect, Exit, Random, Schema } from "effect"
+import { Effect, Exit, Random, Schedule, Schema } from "effect"
 
 class Full extends Schema.TaggedError<Full>()("Full", {}) {}
 
@@ -17,7 +17,8 @@ class Book extends Task.make("Book", {
   error: Full,
   retry: { Full: Retry.never }
 }) {}
-class Unbook extends Task.make("Unbook", { payload: Place }) {}
+// it is tried for as long as its workers disappear: one that is given up gives nothing back
+class Unbook extends Task.make("Unbook", { payload: Place, defectRetryPolicy: Schedule.spaced("1 second") }) {}
 
 /** Its tasks. */
 class Trips extends TaskGroup.make(Book, Unbook) {}

@@ -72,6 +72,12 @@ class DroppedTick extends Task.make("DroppedTick", {
   rateLimit: { limit: 1, window: "3 seconds", excess: "drop" },
   perpetual: { every: "1 second" }
 }) {}
+class Guarded extends Task.make("Guarded", {
+  payload: N,
+  key: ({ n }) => `guarded-${n}`,
+  concurrency: { max: 1, scope: "guarded" },
+  perpetual: { every: "400 millis" }
+}) {}
 class Cooled
   extends Task.make("Cooled", { payload: N, cooldown: { for: "2 seconds", key: ({ n }) => String(n % 2) } })
 {}
@@ -112,6 +118,7 @@ export class Standard extends TaskGroup.make(
   Rated,
   Dropped,
   DroppedTick,
+  Guarded,
   Cooled,
   Settling,
   First
@@ -166,6 +173,7 @@ const handlers = Standard.toLayer({
   Rated: () => takes(0, 50),
   Dropped: () => Effect.void,
   DroppedTick: () => Effect.void,
+  Guarded: () => takes(0, 600),
   Cooled: () => takes(0, 500),
   Settling: () => takes(0, 500),
   First: () => takes(0, 500)
@@ -183,6 +191,10 @@ const scatter = (ns: ReadonlyArray<number>) =>
     Agenda.scatter({ over: "10 seconds", jitter: "500 millis" }),
     Effect.catchTag("ScatterPartial", ({ rest }) => Effect.delay(Agenda.resume(rest), "1 second"))
   )
+
+/** Additions about the same, one soon after the other, for longer than the first of them may wait. */
+const settle = (n: number) =>
+  Effect.forEach([0, 2, 4, 6, 8, 10], (more) => Effect.delay(Docket.add(Settling, { n: n + more }), "400 millis"))
 
 /** Adds something that ends by itself. */
 const produceOne = Effect.gen(function*() {
@@ -212,6 +224,7 @@ const produceOne = Effect.gen(function*() {
     Effect.andThen(Docket.add(Cooled, { n }), Effect.delay(Docket.add(Cooled, { n: n + 2 }), "600 millis")),
     Docket.addAll([[Settling, { n }, options], [Settling, { n: n + 2 }]]),
     Docket.addAll([[Settling, { n }], [Settling, { n: n + 1 }]]),
+    settle(n),
     Docket.addAll([[First, { n }, options], [First, { n: n + 1 }]]),
     scatter([n, n + 1, n + 2, n + 3])
   ])
@@ -227,7 +240,8 @@ const producePerpetual = Effect.gen(function*() {
     Docket.add(All, undefined, options),
     Docket.add(Cron, undefined, options),
     Docket.add(Ending, { n: n % 2 }, options),
-    Docket.add(DroppedTick, undefined, options)
+    Docket.add(DroppedTick, undefined, options),
+    Docket.addAll([[Guarded, { n: 0 }], [Guarded, { n: 1 }, options]])
   ])
 })
 
@@ -246,7 +260,7 @@ export const standard: Effect.Effect<Simulation.Workload> = Effect.sync(() =>
 /** Nothing that goes on for ever: a worker that nobody wakes has nothing else to wake it. */
 export const finite: Effect.Effect<Simulation.Workload> = Effect.sync(() =>
   Simulation.workload({
-    group: Standard.omit("Tick", "Failed", "Queued", "Beside", "All", "Cron", "Ending", "DroppedTick"),
+    group: Standard.omit("Tick", "Failed", "Queued", "Beside", "All", "Cron", "Ending", "DroppedTick", "Guarded"),
     handlers,
     produce: produceOne
   })

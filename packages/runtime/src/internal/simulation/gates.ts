@@ -21,16 +21,28 @@ const entry = <A>(map: Map<string, A>, text: string, make: () => A): A => {
 export class Gates {
   readonly #holders = new Map<string, Set<Holder>>()
   readonly #starts = new Map<string, Array<number>>()
+  readonly #rates = new Map<string, NonNullable<GateLimits["rateLimit"]>>()
   readonly #cools = new Map<string, number>()
 
+  isCooling(cooldown: string | undefined, now: number): boolean {
+    return cooldown !== undefined && (this.#cools.get(cooldown) ?? 0) > now
+  }
+
   added(gates: Docket.EncodedGates | undefined, due: number, now: number): string | undefined {
-    if (gates?.cooldown !== undefined && (this.#cools.get(gates.cooldown) ?? 0) > now) {
-      return `it was accepted, and ${gates.cooldown} cools until ${this.#cools.get(gates.cooldown)}`
+    if (this.isCooling(gates?.cooldown, now)) {
+      return `it was accepted, and ${gates!.cooldown} cools until ${this.#cools.get(gates!.cooldown!)}`
     }
     if (gates?.debounce !== undefined && due < now + gates.debounce.for) {
       return `it is due ${due - now} ms after it came, and settles for ${gates.debounce.for} ms`
     }
     return undefined
+  }
+
+  /** How many more may start now, as whoever started last says. */
+  room(rateLimit: string, now: number): number {
+    const rate = this.#rates.get(rateLimit)
+    const starts = this.#starts.get(rateLimit) ?? []
+    return rate === undefined ? 0 : rate.limit - starts.filter((start) => start > now - rate.window).length
   }
 
   /** `isFirst`: no attempt of its run came before. */
@@ -57,6 +69,7 @@ export class Gates {
     }
     if (gates?.rateLimit !== undefined && limits?.rateLimit !== undefined && !isDropped) {
       const { limit, window } = limits.rateLimit
+      this.#rates.set(gates.rateLimit, limits.rateLimit)
       const starts = entry<Array<number>>(this.#starts, gates.rateLimit, () => [])
       starts.push(now)
       while (starts[0]! <= now - window) starts.shift()

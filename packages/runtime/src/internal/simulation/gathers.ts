@@ -30,10 +30,17 @@ export class Gathers {
     return ended
   }
 
-  /** A member tells the run that waits for it how it ended. The first word counts; one that has ended does not listen. */
-  reported(run: Generation | undefined, parent: Docket.EncodedParent, outcome: Docket.EncodedOutcome): void {
-    if (run === undefined || run.ended !== undefined) return
-    const { gather, generation, index, key } = parent
+  /**
+   * A member tells the run that waits for it how it ended. The first word counts. One that has ended listens as far as it
+   * knows the gather: what has succeeded is not run again when it is redriven.
+   */
+  reported(
+    run: Generation,
+    { gather, generation, index, key }: Docket.EncodedParent,
+    outcome: Docket.EncodedOutcome
+  ): void {
+    const isKnown = this.#runs.get(runOf(key, generation))?.has(gather) === true
+    if (run.ended !== undefined && (!isKnown || outcome._tag === "Gone")) return
     const members = this.#of(key, generation, gather)
     if (!members.has(index)) members.set(index, isSuccess(outcome))
     if (run.waitsFor?.id === gather && !run.isReady && this.#isComplete(run, run.waitsFor)) this.#complete.add(run)
@@ -72,8 +79,8 @@ export class Gathers {
 
   /** A member that has not succeeded is tried again. */
   again({ gather, generation, index, key }: Docket.EncodedParent): void {
-    const members = this.#of(key, generation, gather)
-    if (members.get(index) === false) members.delete(index)
+    const members = this.#runs.get(runOf(key, generation))?.get(gather)
+    if (members?.get(index) === false) members.delete(index)
   }
 
   /** The gathers in a chain are forgotten, or all. */
@@ -91,7 +98,7 @@ export class Gathers {
   }
 
   #counts({ generation, key }: Generation, gather: string): { readonly succeeded: number; readonly failed: number } {
-    const members = Array.from(this.#of(key, generation, gather).values())
+    const members = Array.from(this.#runs.get(runOf(key, generation))?.get(gather)?.values() ?? [])
     const succeeded = members.filter((isGood) => isGood).length
     return { succeeded, failed: members.length - succeeded }
   }

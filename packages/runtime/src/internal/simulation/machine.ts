@@ -46,6 +46,8 @@ export class Machine {
   #steps = 0
   #tasks: Array<Task> = []
   #next = 0
+  /** Called when there is nothing more to do at a time, and the clock is about to move on to the next. */
+  onQuiet: (until: number) => void = () => {}
   readonly #timers = new Heap<Timer>((a, b) => a.at < b.at || (a.at === b.at && a.order < b.order))
 
   constructor(now: number) {
@@ -92,6 +94,7 @@ export class Machine {
         }
         this.#timers.remove(timer)
         if (timer.at > this.#now) {
+          this.onQuiet(timer.at)
           this.#now = timer.at
           this.#steps = 0
         }
@@ -195,14 +198,18 @@ export class Process {
 
   #clock(): Clock.Clock {
     const millis = () => this.#machine.now + this.#skew
-    const nanos = () => BigInt(Math.floor(millis())) * 1_000_000n
+    const nanosOf = (millis: number) => BigInt(Math.floor(millis)) * 1_000_000n
+    const nanos = () => nanosOf(millis())
+    // counted from its start, and nobody sets it
+    const started = this.#machine.now
+    const monotonic = () => nanosOf(this.#machine.now - started)
     return {
       currentTimeMillisUnsafe: millis,
       currentTimeMillis: Effect.sync(millis),
       currentTimeNanosUnsafe: nanos,
       currentTimeNanos: Effect.sync(nanos),
-      monotonicTimeNanosUnsafe: nanos,
-      monotonicTimeNanos: Effect.sync(nanos),
+      monotonicTimeNanosUnsafe: monotonic,
+      monotonicTimeNanos: Effect.sync(monotonic),
       sleep: (duration) => {
         // a clock shows whole milliseconds, and nobody wakes early
         const length = Math.ceil(Duration.toMillis(duration))

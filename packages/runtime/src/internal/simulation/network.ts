@@ -14,9 +14,13 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { StoredDocket, StoredEvent, WorkerOptions, WorkerSession } from "../../DocketStore.ts"
+import * as additions from "./additions.ts"
 import type { Chance } from "./chance.ts"
+import * as claims from "./claims.ts"
+import * as events from "./events.ts"
 import type { Ledger } from "./ledger.ts"
 import type { Machine, Process } from "./machine.ts"
+import * as settlements from "./settlements.ts"
 import * as text from "./text.ts"
 import type { Trace } from "./trace.ts"
 
@@ -48,7 +52,8 @@ interface Options {
   /** Runs what arrives at the store. */
   readonly server: Process
   readonly store: StoredDocket
-  readonly events: Queue.Dequeue<StoredEvent>
+  /** What the store tells those who listen. */
+  readonly published: Queue.Dequeue<StoredEvent>
   readonly ledger: Ledger
   readonly trace: Trace
   readonly chance: Chance
@@ -111,11 +116,11 @@ export class Network {
 
   /** Events up to now, so that they come in their order. */
   catchUp(): void {
-    const { events, ledger } = this.options
+    const { ledger, published } = this.options
     while (true) {
-      const taken = Queue.takeUnsafe(events)
-      if (taken === undefined || Exit.isFailure(taken)) return ledger.caughtUp()
-      ledger.event(taken.value)
+      const taken = Queue.takeUnsafe(published)
+      if (taken === undefined || Exit.isFailure(taken)) return events.caughtUp(ledger)
+      events.event(ledger, taken.value)
     }
   }
 }
@@ -267,28 +272,36 @@ export class Connection {
     }
     return {
       ...store,
-      add: (additions, options) =>
-        this.#call("add", store.add(additions, options), (answers, now) => {
-          ledger.added(additions, answers, now)
-          return text.added(additions, answers, now)
+      add: (added, options) =>
+        this.#call("add", store.add(added, options), (answers, now) => {
+          additions.added(ledger, added, answers, now)
+          return text.added(added, answers, now)
         }),
-      refused: (additions) => this.#call("refused", store.refused(additions)),
+      refused: (asked) => this.#call("refused", store.refused(asked)),
       cancel: (key) =>
         this.#call("cancel", store.cancel(key), (answer) => {
-          ledger.cancelled(key, answer)
+          additions.cancelled(ledger, key, answer)
           return `${key}: ${answer}`
         }),
       get: (key) => this.#call("get", store.get(key), () => key),
       outcome: (key, generation) => this.#call("outcome", store.outcome(key, generation), () => key),
       members: (...which) => this.#call("members", store.members(...which)),
       awaitOutcome: (key, generation) =>
-        Effect.andThen(
-          this.#call("await", Effect.void, () => key),
-          this.#wait<Docket.EncodedOutcome>("await", store.awaitOutcome(key, generation))
+        this.#call("await", Effect.void, () => key).pipe(
+          Effect.andThen(this.#wait<Docket.EncodedOutcome>("await", store.awaitOutcome(key, generation))),
+          Effect.tap((outcome) =>
+            Effect.sync(() => {
+              this.#network.catchUp()
+              events.awaited(ledger, key, generation, outcome)
+            })
+          )
         ),
       subscribe: (key) => Effect.andThen(this.#call("subscribe", Effect.void), this.#hold(store.subscribe(key))),
       progress: (fence, value) =>
-        this.#call("progress", store.progress(fence, value), (answer) => `${fence.key}: ${answer}`),
+        this.#call("progress", store.progress(fence, value), (answer, now) => {
+          claims.progressed(ledger, fence, answer, now)
+          return `${fence.key}: ${answer}`
+        }),
       explain: (key) => this.#call("explain", store.explain(key), () => key),
       snapshot: this.#stream("snapshot", store.snapshot),
       counts: this.#call("counts", store.counts),
@@ -323,14 +336,14 @@ export class Connection {
     return Effect.map(Effect.andThen(this.#call("attach", Effect.void), attached), (session) => ({
       turn: (request) =>
         this.#call("turn", session.turn(request), (reply, now) => {
-          ledger.settled(request, reply, now)
+          settlements.settled(ledger, request, reply, now)
           this.#network.catchUp()
-          ledger.claimed(this.#process.name, options, reply, now)
+          claims.claimed(ledger, this.#process.name, options, reply, now)
           return text.turn(request, reply)
         }),
       renew: (fences) =>
         this.#call("renew", session.renew(fences), (answers, now) => {
-          ledger.renewed(fences, answers, now)
+          claims.renewed(ledger, fences, answers, now)
           return text.renewed(fences, answers)
         }),
       outlook: (except) => this.#call("outlook", session.outlook(except))

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Stream from "effect/Stream"
 import * as MemoryStore from "../../MemoryStore.ts"
+import * as additions from "./additions.ts"
 import type { World } from "./world.ts"
 
 // Longer than a lease of a simulation and the longest wait of a worker for a store that was away.
@@ -16,6 +17,13 @@ const grace = 30_000
 
 // Looks at what is left, with more time in between each time: a quarter of an hour in all. A body takes less.
 const looks = 42
+
+/** Workers are replaced, and that costs nobody a claim. */
+const deploy = (world: World): void => {
+  const before = Array.from(world.workers)
+  world.start(true)
+  for (const worker of before) world.stop(worker)
+}
 
 /** Nothing goes wrong from here on; measures of operators stay. Those who are there have to do it, if anybody is. */
 const calm = Effect.fnUntraced(function*(world: World) {
@@ -31,6 +39,7 @@ const calm = Effect.fnUntraced(function*(world: World) {
   yield* Effect.sleep(grace)
   world.network.catchUp()
   world.ledger.isCalm = true
+  deploy(world)
   yield* explains(world, true)
 })
 
@@ -52,6 +61,7 @@ const isVisiblyWaiting = (
     case "Waiting":
       return isBusy
     case "NoWorker":
+    case "NoInterpreter":
       return !isComplete
     case "Unknown":
       return false
@@ -90,8 +100,7 @@ const end = Effect.fnUntraced(function*(world: World) {
     if (!isPerpetual(world, task)) continue
     world.network.catchUp()
     world.trace.add("", `ends ${key}`)
-    yield* Effect.orDie(world.store.cancel(key))
-    world.ledger.cancelled(key, true)
+    additions.cancelled(world.ledger, key, yield* Effect.orDie(world.store.cancel(key)))
   }
   world.network.catchUp()
   return runs.filter(({ task }) => !isPerpetual(world, task))
@@ -130,7 +139,11 @@ const settled = (world: World): void => {
       ledger.violation(`${key}#${generation} is completed without a body`)
     }
   }
-  for (const what of world.open) ledger.violation(`the producer ${what}, for ever`)
+  // a member may have been left out, because its gather knew how it had ended
+  for (const [key, { isMember }] of ledger.unseen) {
+    if (!isMember) ledger.violation(`the successor of ${key} is missing`)
+  }
+  for (const what of world.producers.open) ledger.violation(`a producer ${what}, for ever`)
 }
 
 /** What is kept is forgotten, and nothing is left. */

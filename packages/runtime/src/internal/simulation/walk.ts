@@ -66,7 +66,7 @@ const step = (world: World, number: number, enabled: ReadonlySet<string>): void 
   const chance = new Chance(world.seed, `step ${number}`)
   const name = draw(chance)
   if (events.includes(name as Event) && !enabled.has(name)) return
-  const { docket, ledger, machine, network, subject, trace } = world
+  const { ledger, machine, network, producers, subject, trace } = world
   const tasks = Array.from(subject.group.tasks.values())
   const open = Array.from(ledger.current.values()).filter(({ ended }) => ended === undefined)
   // most of all what has not ended
@@ -76,11 +76,11 @@ const step = (world: World, number: number, enabled: ReadonlySet<string>): void 
   const worker = workers.length === 0 ? undefined : chance.pick(workers)
   switch (name) {
     case "produce":
-      return world.ask("produces", subject.produce)
+      return producers.ask("produces", () => subject.produce)
     case "await": {
       if (key === undefined) return
       const { generation } = ledger.current.get(key)!
-      return world.ask(`waits for ${key}#${generation}`, docket.awaitOutcome(key, generation))
+      return producers.ask(`waits for ${key}#${generation}`, (docket) => docket.awaitOutcome(key, generation))
     }
     case "add":
     case "replace":
@@ -88,34 +88,40 @@ const step = (world: World, number: number, enabled: ReadonlySet<string>): void 
     case "redrive":
       return redrive(world, chance)
     case "cancel":
-      return key === undefined ? undefined : world.ask(`cancels ${key}`, docket.cancel(key))
+      return key === undefined ? undefined : producers.ask(`cancels ${key}`, (docket) => docket.cancel(key))
     case "pause": {
       const task = chance.happens(0.7) ? chance.pick(tasks) : undefined
       const lane = chance.happens(0.3) ? Interpreter.resolved(chance.pick(tasks)).lane : undefined
-      return world.ask(`pauses ${nameOf(task, lane)}`, docket.pause({ task, lane, reason: "simulated" }))
+      return producers.ask(
+        `pauses ${nameOf(task, lane)}`,
+        (docket) => docket.pause({ task, lane, reason: "simulated" })
+      )
     }
     case "resume": {
       const { pauses } = ledger.measures
       if (pauses.length === 0) return
       const { lane, task: tag } = chance.pick(pauses)
       const task = subject.group.tasks.get(tag ?? "")
-      return world.ask(`resumes ${nameOf(task, lane)}`, docket.resume({ task, lane }))
+      return producers.ask(`resumes ${nameOf(task, lane)}`, (docket) => docket.resume({ task, lane }))
     }
     case "strike": {
       const { _tag: task } = chance.pick(tasks)
       const until = chance.happens(0.5) ? machine.now + chance.pick([1000, 10_000, 60_000]) : undefined
       const where = conditions(world, chance, task)
       const whom = where.map(({ field, values }) => ` with ${field} ${String(values[0])}`).join()
-      return world.ask(`strikes ${task}${whom}`, docket.strike({ task, where, reason: "simulated", until }))
+      return producers.ask(
+        `strikes ${task}${whom}`,
+        (docket) => docket.strike({ task, where, reason: "simulated", until })
+      )
     }
     case "restore": {
       const { strikes } = ledger.measures
       if (strikes.length === 0) return
       const { task, where } = chance.pick(strikes)
-      return world.ask(`restores ${task}`, docket.restore({ task, where }))
+      return producers.ask(`restores ${task}`, (docket) => docket.restore({ task, where }))
     }
     case "clear":
-      return world.ask("clears", docket.clear)
+      return producers.ask("clears", (docket) => docket.clear)
     case "start":
       return world.workers.size < world.most ? world.start() : undefined
     case "kill":
@@ -150,7 +156,10 @@ const again = (world: World, chance: Chance, key: string, name: "add" | "replace
   const { redrive: _, ...rest } = addition
   const due: Docket.Due = { after: chance.pick([0, 0, 20, 1000, 30_000]) }
   const onExisting = name === "replace" ? "replace" : chance.pick(["keep", "fail"] as const)
-  world.ask(`${name}s ${key}`, world.docket.addEncoded([{ ...rest, due, onExisting }], { atomic: true }))
+  world.producers.ask(
+    `${name}s ${key}`,
+    (docket) => docket.addEncoded([{ ...rest, due, onExisting }], { atomic: true })
+  )
 }
 
 /** Adds what failed for good once more: some runs of a task, or of a flow. */
@@ -166,8 +175,8 @@ const redrive = (world: World, chance: Chance): void => {
   if (what === undefined) return
   const limit = chance.pick([1, 3])
   const again: unknown = Docket.redrive(what as Task.Any, { limit })
-  // the producer has what it asks for
-  world.ask(`redrives ${what._tag}`, again as Effect.Effect<unknown, unknown>)
+  // a producer has what it asks for
+  world.producers.ask(`redrives ${what._tag}`, () => again as Effect.Effect<unknown, unknown>)
 }
 
 /** Whom a pause is about. */

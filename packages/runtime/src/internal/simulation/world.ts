@@ -1,24 +1,25 @@
 /**
- * The processes of a simulation: a store in memory, workers that come and go, and a producer.
+ * The processes of a simulation: a store in memory, producers, and workers that come and go.
  */
-import { Docket, Execution, type Flow, Perpetual, type TaskGroup } from "@effect-docket/dsl"
+import type { Docket, Flow, TaskGroup } from "@effect-docket/dsl"
 import * as Interpreter from "@effect-docket/dsl/Interpreter"
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
-import * as DocketEngine from "../../DocketEngine.ts"
 import { DocketStore, type StoredDocket } from "../../DocketStore.ts"
 import * as MemoryStore from "../../MemoryStore.ts"
 import { start, work } from "../worker/start.ts"
+import { watch } from "./bodies.ts"
 import { Chance } from "./chance.ts"
 import { Ledger } from "./ledger.ts"
-import { Machine, Process, type Stuck } from "./machine.ts"
+import { Machine, type Process, type Stuck } from "./machine.ts"
 import { type Connection, type Fault, Network } from "./network.ts"
+import { Producers } from "./producers.ts"
+import { docketName, engineOf, failureOf, processOf } from "./programs.ts"
+import type { View } from "./timers.ts"
 import { Trace } from "./trace.ts"
 
 /** What runs in a simulation, its types erased. */
@@ -64,8 +65,6 @@ export interface Member {
 // Some day, so that there is a past.
 const epoch = Date.UTC(2026, 0, 1)
 
-const textOf = (part: unknown): string => typeof part === "string" ? part : part instanceof Error ? part.message : ""
-
 /** Everything that a simulation is about. */
 export class World {
   readonly machine: Machine
@@ -73,30 +72,24 @@ export class World {
   readonly ledger: Ledger
   readonly network: Network
   readonly store: StoredDocket
-  /** The docket of the producer. */
-  readonly docket: Docket.Docket["Service"]
+  readonly producers: Producers
   readonly workers = new Set<Member>()
-  /** What the producer has begun and not ended. */
-  readonly open = new Set<string>()
   /** No worker follows those that end. */
   isAlone = false
   readonly #setup: Setup
   readonly #server: Process
-  readonly #producer: Context.Context<never>
   readonly #restarts: Chance
   #started = 0
-  #asked = 0
 
-  constructor(setup: Setup, { ledger, machine, network, producer, server, store, trace }: Opened) {
+  constructor(setup: Setup, { ledger, machine, network, producers, server, store, trace }: Opened) {
     this.machine = machine
     this.trace = trace
     this.ledger = ledger
     this.network = network
     this.store = store
-    this.docket = Context.get(producer, Docket.Docket)
+    this.producers = producers
     this.#setup = setup
     this.#server = server
-    this.#producer = producer as Context.Context<never> // of a producer whose types are erased
     this.#restarts = new Chance(setup.seed, "restarts")
   }
 
@@ -110,17 +103,6 @@ export class World {
 
   get most(): number {
     return this.#setup.fleet.most
-  }
-
-  /** The producer does something; it is open until it has ended. */
-  ask(what: string, effect: Effect.Effect<unknown, unknown>): void {
-    const name = `${what} (${++this.#asked})`
-    this.open.add(name)
-    this.trace.add("p", name)
-    Effect.runForkWith(this.#producer)(effect).addObserver((exit) => {
-      this.open.delete(name)
-      if (Exit.isFailure(exit)) this.trace.add("p", `${name} fails: ${textOf(errorOf(exit))}`)
-    })
   }
 
   /** Runs what directs the simulation: it reaches the store itself, where nothing goes wrong. */
@@ -145,15 +127,25 @@ export class World {
     this.trace.add(name, "starts")
     const { concurrency, drainTimeout, lease } = fleet
     const program = Effect.gen({ self: this }, function*() {
-      const layer = Layer.provideMerge(subject.handlers, Layer.provideMerge(subject.client, engineOf(connection.store)))
-      const services = this.#watch(yield* Layer.buildWithScope(layer, member.scope), process)
-      const options = { name, concurrency, lease, drainTimeout, lanes: this.#lanes(), flows: subject.flows }
+      const layer = Layer.provideMerge(subject.handlers, engineOf(subject.client, connection.store))
+      const built = yield* Layer.buildWithScope(layer, member.scope)
+      const lanes = this.#lanes()
+      const services = watch({
+        ledger: this.ledger,
+        trace: this.trace,
+        tasks: subject.group.tasks,
+        worker: name,
+        concurrency,
+        lanes: "length" in lanes ? {} : lanes,
+        isStopping: () => member.isStopping
+      }, built)
+      const options = { name, concurrency, lease, drainTimeout, lanes, flows: subject.flows }
       const loop = yield* start(group, options).pipe(Effect.provideContext(services))
       yield* work(loop, false)
     }).pipe(Scope.provide(member.scope))
     Effect.runForkWith(process.context)(program).addObserver((exit) => {
       if (Exit.isSuccess(exit) || member.isStopping) return
-      this.trace.add(name, `could not start: ${textOf(errorOf(exit))}`)
+      this.trace.add(name, `could not start: ${failureOf(exit)}`)
       this.stop(member)
     })
   }
@@ -201,45 +193,6 @@ export class World {
       ? Object.fromEntries(Array.from(lanes, (lane) => [lane, this.#restarts.pick([1, 2])]))
       : Array.from(lanes)
   }
-
-  /** Handlers that say when they begin and end. */
-  #watch<R>(services: Context.Context<R>, process: Process): Context.Context<R> {
-    let watched = services
-    for (const tag of this.#setup.subject.group.tasks.keys()) {
-      const key = Interpreter.handlerKey(tag)
-      const { context, handler } = Context.getUnsafe(services, key)
-      watched = Context.add(watched, key, {
-        context,
-        handler: (payload) => this.#body(process, tag, Effect.suspend(() => handler(payload)))
-      }) as Context.Context<R> // the same services
-    }
-    return watched
-  }
-
-  #body(process: Process, tag: string, body: Effect.Effect<unknown, unknown>): Effect.Effect<unknown, unknown> {
-    return Effect.contextWith((context: Context.Context<never>) => {
-      const services = context as Context.Context<Execution.CurrentExecution | Perpetual.Perpetual> // a worker adds them
-      const { attempt, key, startedAt } = Context.get(services, Execution.CurrentExecution)
-      const claim = this.ledger.begin(process.name, key, attempt, DateTime.toEpochMillis(startedAt))
-      this.trace.add(process.name, `runs ${tag} ${key} (${claim?.token}) attempt ${attempt}`)
-      const ended = Effect.onExit(body, (exit) =>
-        Effect.sync(() => {
-          if (claim !== undefined) claim.result = exit._tag
-          this.trace.add(process.name, `ends ${tag} ${key} (${claim?.token}): ${outcomeOf(exit)}`)
-        }))
-      const perpetual = services.mapUnsafe.has(Perpetual.Perpetual.key)
-        ? Context.get(services, Perpetual.Perpetual)
-        : undefined
-      if (perpetual === undefined) return ended
-      const cancel = Effect.andThen(
-        perpetual.cancel,
-        Effect.sync(() => {
-          if (claim !== undefined) claim.endsChain = true
-        })
-      )
-      return Effect.provideService(ended, Perpetual.Perpetual, { ...perpetual, cancel })
-    })
-  }
 }
 
 /** What a world is made of. */
@@ -250,68 +203,52 @@ interface Opened {
   readonly network: Network
   readonly server: Process
   readonly store: StoredDocket
-  readonly producer: Context.Context<Docket.Docket>
+  readonly producers: Producers
 }
 
-const processOf = (seed: number, machine: Machine, trace: Trace, name: string, skew: number): Process => {
-  const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
-    const text = (Array.isArray(message) ? message : [message]).map(textOf).join(" ").trim()
-    trace.add(name, `${logLevel}: ${text}`)
-  })
-  return new Process(machine, { name, skew, chance: new Chance(seed, `process ${name}`), logger })
-}
-
-const name = "simulation"
-
-/** The docket in a store. */
-const engineOf = (store: StoredDocket) =>
-  DocketEngine.layer({ name }).pipe(
-    Layer.provide(Layer.succeed(DocketStore, { docket: () => Effect.succeed(store) })),
-    // its name is not empty
-    Layer.orDie
+/** How long after a run its successor is due at the earliest, by task. */
+const perpetualOf = ({ tasks }: TaskGroup.Any): ReadonlyMap<string, number> =>
+  new Map(
+    Array.from(tasks.values()).flatMap((task) => {
+      const { perpetual } = Interpreter.resolved(task)
+      if (perpetual === undefined) return []
+      const { jitter, next } = perpetual
+      return [[task._tag, next._tag === "Every" ? next.millis - jitter : 1]]
+    })
   )
 
-/** An empty docket in a store in memory, and a producer that is connected to it. */
+/** An empty docket in a store in memory, and those who add to it. */
 export const open = Effect.fnUntraced(function*(setup: Setup): Effect.fn.Return<World, Stuck> {
   const { latency, rates, seed, subject } = setup
   const machine = new Machine(epoch)
   const trace = new Trace(() => machine.now)
-  const perpetual = Array.from(subject.group.tasks.values()).filter((task) =>
-    Interpreter.resolved(task).perpetual !== undefined
-  )
-  const ledger = new Ledger(trace, new Set(perpetual.map(({ _tag }) => _tag)))
-  const within = <A>(process: Process, effect: Effect.Effect<A>): Effect.Effect<A, Stuck> =>
-    Effect.suspend(() => {
-      const fiber = Effect.runForkWith(process.context)(effect)
-      return Effect.andThen(machine.run(() => fiber.pollUnsafe() !== undefined), Fiber.join(fiber))
-    })
+  const ledger = new Ledger(trace, perpetualOf(subject.group))
   const server = processOf(seed, machine, trace, "store", 0)
   const scope = Scope.makeUnsafe()
-  const stored = Layer.buildWithScope(MemoryStore.layer, scope).pipe(
-    Effect.flatMap((services) => Context.get(services, DocketStore).docket({ name, prefix: "docket" })),
-    Effect.orDie,
-    Scope.provide(scope)
+  const within = <A>(effect: Effect.Effect<A, never, Scope.Scope>): Effect.Effect<A, Stuck> =>
+    Effect.suspend(() => {
+      const fiber = Effect.runForkWith(server.context)(Scope.provide(effect, scope))
+      return Effect.andThen(machine.run(() => fiber.pollUnsafe() !== undefined), Fiber.join(fiber))
+    })
+  const store = yield* within(
+    Layer.buildWithScope(MemoryStore.layer, scope).pipe(
+      Effect.flatMap((services) => Context.get(services, DocketStore).docket({ name: docketName, prefix: "docket" })),
+      Effect.orDie
+    )
   )
-  const store = yield* within(server, stored)
-  const events = yield* within(server, Scope.provide(Effect.orDie(store.subscribe(undefined)), scope))
+  const published = yield* within(Effect.orDie(store.subscribe(undefined)))
   const chance = new Chance(seed, "network")
-  const network = new Network({ machine, server, store, events, ledger, trace, chance, rates, latency })
-  const process = processOf(seed, machine, trace, "p", 0)
-  const layer = Layer.provideMerge(subject.client, engineOf(network.connect(process).store))
-  const services = yield* within(process, Layer.buildWithScope(layer, scope))
-  return new World(setup, {
-    machine,
-    trace,
-    ledger,
-    network,
-    server,
-    store,
-    producer: Context.merge(process.context, services)
-  })
+  const network = new Network({ machine, server, store, published, ledger, trace, chance, rates, latency })
+  const producers = new Producers({ seed, machine, trace, network, client: subject.client })
+  // it is in memory, and answers at once
+  const run = Effect.runSyncWith(server.context)
+  const view: View = {
+    get: (key) => run(Effect.orDie(store.get(key))),
+    explain: (key) => run(Effect.orDie(store.explain(key)))
+  }
+  machine.onQuiet = (until) => {
+    network.catchUp()
+    for (const text of ledger.timers.check(machine.now, until, view)) ledger.violation(text)
+  }
+  return new World(setup, { machine, trace, ledger, network, server, store, producers })
 })
-
-const errorOf = (exit: Exit.Exit<unknown, unknown>): unknown =>
-  Exit.isFailure(exit) ? exit.cause.reasons.map((reason) => "error" in reason ? reason.error : reason)[0] : undefined
-
-const outcomeOf = (exit: Exit.Exit<unknown, unknown>): string =>
-  Exit.isSuccess(exit) ? "Success" : exit.cause.reasons.map(({ _tag }) => _tag).join(" ")
