@@ -65,6 +65,7 @@ ${gathers}
     enter(r)
     ready(r, key, false)
   end
+  m.interpret = interpret
   -- What a cancel of it does: what it has done may have to be undone, or what its step has done that nobody has interpreted.
   local function onCancel(t) return t.onCancel == END and t.exit ~= '' and INTERPRET or t.onCancel end
   function m.onCancel(r) return NAMES[onCancel(r.part)] end

@@ -95,6 +95,8 @@ end
 
 -- Puts a run back that is to run again.
 local function again(r, key, change, after, exit, failures)
+  -- the patience of its flow ended meanwhile
+  if r.part and r.part.deadline <= now then return flow().interpret(r, key, 'Expired') end
   take(r, key)
   r.token, r.worker = 0, ''
   if change ~= 'Released' then r.lost = 0 end

@@ -57,6 +57,12 @@ export class Settlements {
       this.abort(run, "abort", now)
       return "Applied"
     }
+    const { part } = run
+    if (part?.thread.deadline !== undefined && part.thread.deadline <= now) {
+      // the patience of its flow ended meanwhile
+      this.#flows.interpret(part, { _tag: "Expired" }, now)
+      return "Applied"
+    }
     this.#runs.take(run)
     run.token = undefined
     run.progress = undefined
