@@ -18,7 +18,10 @@ export default defineConfig({
           name: "unit",
           include: ["packages/*/test/**/*.test.ts", "examples/test/**/*.test.ts"],
           exclude: onRedis,
-          sequence: { concurrent: true }
+          sequence: { concurrent: true },
+          // a test waits for those beside it
+          testTimeout: 60_000,
+          hookTimeout: 60_000
         }
       },
       {

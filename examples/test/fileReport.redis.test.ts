@@ -23,6 +23,13 @@ const fill = (root: string, count: number) => {
   for (let i = 0; i < count; i++) fs.writeFileSync(join(root, `${i}`), `file ${i}\n`.repeat(i))
 }
 
+/** What counts a file. Added for later, it is a gate: until the test says that it is due, the job is not over. */
+const gateOf = (root: string, path: string) => ({
+  root,
+  path,
+  modified: fs.lstatSync(join(root, path), { bigint: true }).mtimeNs
+})
+
 /** The report is what `wc` and `sha256sum` say of that many files. */
 const isRight = Effect.fnUntraced(function*(file: string, count: number) {
   const report = read(file)
@@ -79,11 +86,21 @@ describe("file report on Redis", { concurrent: false }, () => {
       const { url } = yield* startServer
       const { cwd, report, root } = yield* folders
       fill(root, 200)
-      // a few that take a while
+      const seen = yield* observe(url, "file-report", CountFile._tag)
+      const client = Layer.provide(CountFile.client, Layer.succeedContext(seen.context))
+      // a few that take a while, whose runs are due when the test says so
       const large = join(root, "large")
       fs.writeFileSync(large, Buffer.alloc(20_000_000, "some words of a large file\n"))
-      for (let i = 0; i < 9; i++) fs.linkSync(large, join(root, `large ${i}`))
-      const seen = yield* observe(url, "file-report", CountFile._tag)
+      for (let i = 0; i < 12; i++) fs.linkSync(large, join(root, `large ${i}`))
+      const gates = Array.from({ length: 12 }, (_, i) => gateOf(root, `large ${i}`))
+      fs.rmSync(large)
+      yield* Effect.provide(Docket.addAll(gates.map((gate) => [CountFile, gate, { after: "1 hour" }] as const)), client)
+      let open = 0
+      const openSome = Effect.suspend(() => {
+        const some = gates.slice(open, open + 3)
+        open += some.length
+        return Effect.forEach(some, (gate) => Docket.replace(CountFile, gate), { discard: true })
+      }).pipe(Effect.provide(client))
       const store = ["--store", url, "--concurrency", "2"]
       const victim = yield* fileReport(cwd, ...store, "--worker", "--lease", "1")
       const other = yield* fileReport(cwd, ...store, "--worker")
@@ -91,10 +108,17 @@ describe("file report on Redis", { concurrent: false }, () => {
       const main = yield* fileReport(cwd, "in", ...store)
 
       const isHis = (worker: string) => isOf(worker, victim)
-      const held = yield* killBusy(seen, isHis, victim.pid)
+      // the small ones first; then some are due whenever nobody has anything to do, until he is caught with one
+      const held = yield* killBusy(
+        seen,
+        isHis,
+        victim.pid,
+        Effect.suspend(() => seen.finished.length === 200 + open ? openSome : Effect.void)
+      )
+      while (open < gates.length) yield* openSome
       yield* succeeded(main)
-      yield* isRight(report, 210)
-      yield* isOnce(seen.finished, 210)
+      yield* isRight(report, 212)
+      yield* isOnce(seen.finished, 212)
       for (const key of held) {
         const last = seen.started.findLast((one) => one.key === key)!
         assert.isFalse(isHis(last.worker), "another process has counted it")
@@ -108,8 +132,7 @@ describe("file report on Redis", { concurrent: false }, () => {
       const { url } = yield* startServer
       const { cwd, report, root } = yield* folders
       fill(root, 50)
-      // A file whose run is due when the test says so: until then the job is not over.
-      const gate = { root, path: "49", modified: fs.lstatSync(join(root, "49"), { bigint: true }).mtimeNs }
+      const gate = gateOf(root, "49")
       const seen = yield* observe(url, "file-report", CountFile._tag)
       const client = Layer.provide(CountFile.client, Layer.succeedContext(seen.context))
       yield* Effect.provide(Docket.add(CountFile, gate, { after: "1 hour" }), client)

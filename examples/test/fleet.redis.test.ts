@@ -42,7 +42,8 @@ const isComplete = Effect.fnUntraced(function*(output: string, runs: number, fin
 describe("fleet", { concurrent: false }, () => {
   it.live("does each run once, and leaves no process and no lasting key", () =>
     Effect.gen(function*() {
-      const { fleet, left, seen, server } = yield* start("--runs", "501", "--rate", "0")
+      // no machine stands still for so long
+      const { fleet, left, seen, server } = yield* start("--runs", "501", "--rate", "0", "--lease", "60")
       const output = yield* succeeded(fleet)
       yield* isComplete(output, 501, seen.finished)
       assert.match(output, /^begun +0 of them again/m)
@@ -57,11 +58,13 @@ describe("fleet", { concurrent: false }, () => {
 
   it.live("does each run once when a worker is killed", () =>
     Effect.gen(function*() {
-      // a run takes 10 ms and more, so they are at work for three seconds and more
       const few = ["--concurrency", "1", "--lease", "1"]
       const { fleet, left, pids, seen } = yield* start("--runs", "600", "--rate", "0", ...few)
       const pid = pids.get("worker 2")!
-      const held = yield* killBusy(seen, (worker) => worker === "worker 2", pid)
+      // a run takes 10 ms and more, so it is at work for six seconds and more, if the other one waits
+      process.kill(pids.get("worker 1")!, "SIGSTOP")
+      const held = yield* killBusy(seen, (worker) => worker === "worker 2", pid, Effect.void)
+      process.kill(pids.get("worker 1")!, "SIGCONT")
       const output = yield* succeeded(fleet)
       yield* isComplete(output, 600, seen.finished)
       assert.include(output, `worker 2 (process ${pid}) killed\n`)

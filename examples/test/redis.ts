@@ -81,19 +81,26 @@ export const observe = Effect.fnUntraced(function*(url: string, name: string, co
   }
 })
 
-/** Kills a process while a worker in it holds runs, which are the result: stopped first, so that it does not finish them. */
-export const killBusy = Effect.fnUntraced(function*(
+/**
+ * Kills a process while a worker in it holds runs, which are the result: stopped first, so that it does not finish them. As long
+ * as it holds none, `more` may see to it that it will.
+ */
+export const killBusy = Effect.fnUntraced(function*<E, R>(
   { heldBy, started }: Effect.Success<ReturnType<typeof observe>>,
   isHis: (worker: string) => boolean,
-  pid: number
+  pid: number,
+  more: Effect.Effect<void, E, R>
 ) {
   let held: ReadonlyArray<string> = []
   yield* until(Effect.gen(function*() {
-    if (!started.some(({ worker }) => isHis(worker))) return false
-    process.kill(pid, "SIGSTOP")
-    held = yield* heldBy(isHis)
-    if (held.length === 0) process.kill(pid, "SIGCONT")
-    return held.length > 0
+    if (started.some(({ worker }) => isHis(worker))) {
+      process.kill(pid, "SIGSTOP")
+      held = yield* heldBy(isHis)
+      if (held.length > 0) return true
+      process.kill(pid, "SIGCONT")
+    }
+    yield* more
+    return false
   }))
   process.kill(pid, "SIGKILL")
   return held

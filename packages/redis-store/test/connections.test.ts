@@ -207,7 +207,7 @@ describe("what is wrong is said", () => {
       ]
       yield* Effect.forEach(urls, (url) =>
         Effect.gen(function*() {
-          const message = unavailable(yield* Effect.timeout(failing(at(url)), "15 seconds").pipe(Effect.orDie))
+          const message = unavailable(yield* Effect.timeout(failing(at(url)), "45 seconds").pipe(Effect.orDie))
           assert.include(message, `127.0.0.1:${port}`, url)
         }), { concurrency: 3 })
     }))
@@ -226,7 +226,7 @@ describe("what is wrong is said", () => {
           })
       )
       const message = unavailable(
-        yield* Effect.timeout(failing(at(`redis://127.0.0.1:${port}`)), "15 seconds").pipe(Effect.orDie)
+        yield* Effect.timeout(failing(at(`redis://127.0.0.1:${port}`)), "45 seconds").pipe(Effect.orDie)
       )
       assert.include(message, `127.0.0.1:${port}`)
     }))

@@ -43,7 +43,7 @@ describe.concurrent("a master is killed", () => {
 
     it.live(`in a cluster ${what}`, () =>
       Effect.gen(function*() {
-        const { nodes, url } = yield* servers.cluster
+        const { nodes, url } = yield* servers.clusterOf(4000)
         yield* survives({
           store: RedisStore.layer({ url }),
           begin: (name) => Effect.flatMap(ownerOf(nodes, name), ({ master }) => kill(master)),
@@ -100,7 +100,15 @@ describe("a cluster", () => {
             [owner, ...nodes.filter((node) => node !== owner)],
             ({ admin }) => Effect.promise(() => admin.cluster("DELSLOTS", lost))
           )
-          end = Effect.promise(() => owner.admin.cluster("ADDSLOTS", lost))
+          end = Effect.gen(function*() {
+            yield* Effect.promise(() => owner.admin.cluster("ADDSLOTS", lost))
+            const id = yield* servers.nodeId(owner)
+            // the other masters would hear of it in a while
+            yield* Effect.forEach(
+              nodes.slice(0, 3).filter((node) => node !== owner),
+              ({ admin }) => Effect.promise(() => admin.cluster("SETSLOT", lost, "NODE", id))
+            )
+          })
         }),
         end: Effect.suspend(() => end),
         millis: 2500,

@@ -7,7 +7,8 @@ import { RedisStore } from "@effect-docket/redis-store"
 import type { DocketStore } from "@effect-docket/runtime"
 import { DocketStore as Stores, Worker } from "@effect-docket/runtime"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Latch, Layer, Stream } from "effect"
+import { Clock, Effect, Fiber, Latch, Layer, Stream } from "effect"
+import type { Redis } from "ioredis"
 import { createConnection } from "node:net"
 import { addition, attachTo, exit, failure } from "../../runtime/test/contract/seam.ts"
 import { docketAt, logs, range, uniqueName } from "./kit.ts"
@@ -19,15 +20,13 @@ interface Call {
   readonly commands: Array<ReadonlyArray<string>>
 }
 
-/** A call in the log of slow calls: its number, when it came, how many microseconds it took, its arguments. */
-type SlowCall = readonly [id: number, at: number, micros: number, args: ReadonlyArray<string>]
-
 const yardstick = "local all = {} " +
   "for i = 1, 500 do all[i * 2 - 1] = i; all[i * 2] = string.rep('x', 100) .. i end " +
   "redis.call('HSET', KEYS[1], unpack(all)) return redis.call('DEL', KEYS[1])"
 
-// How many times as long as that a call may take. It is about 20 milliseconds on a machine on which that takes 0.3.
-const budget = 60
+// How many times as long as that a call may take, with what the server needs to read and answer it. It is about 20
+// milliseconds on a machine on which that takes 0.65.
+const budget = 30
 
 class Later extends Task.make("Later") {}
 class Paused extends Task.make("Paused") {}
@@ -37,6 +36,28 @@ class Waiting extends TaskGroup.make(Later, Paused, Gated) {}
 class Unknown extends Task.make("Unknown") {}
 
 const server = servers.shared(servers.start())
+
+/** How many microseconds of a processor the thread of the scripts has had. */
+const spent = (admin: Redis) =>
+  Effect.map(Effect.promise(() => admin.info("cpu")), (text) => {
+    // before Redis 7.0 a server has no more than one thread that matters
+    const own = Array.from(text.matchAll(/^used_cpu_(?:sys|user)_main_thread:([\d.]+)/gm), ([, seconds]) =>
+      Number(seconds))
+    const all = Array.from(text.matchAll(/^used_cpu_(?:sys|user):([\d.]+)/gm), ([, seconds]) =>
+      Number(seconds))
+    return (own.length > 0 ? own : all).reduce((sum, seconds) => sum + seconds * 1_000_000, 0)
+  })
+
+/** How many scripts a server has run. */
+const scriptCalls = (admin: Redis) =>
+  Effect.map(
+    Effect.promise(() => admin.info("commandstats")),
+    (text) =>
+      Array.from(text.matchAll(/^cmdstat_eval(?:sha)?:calls=(\d+)/gm)).reduce(
+        (sum, [, calls]) => sum + Number(calls),
+        0
+      )
+  )
 
 const docket = Effect.gen(function*() {
   const { url } = yield* server
@@ -104,6 +125,20 @@ const monitored = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, 
   yield* servers.until(Effect.sync(() => last))
   return { calls, others }
 }, Effect.scoped)
+
+/**
+ * A worker without work says next to nothing: a heartbeat every three seconds, and a look at what nobody serves. No more of
+ * them than time has passed for, which may be more than it sleeps.
+ */
+const saysLittle = Effect.gen(function*() {
+  const begin = yield* Clock.currentTimeMillis
+  const { calls, others } = yield* monitored(Effect.sleep("3500 millis"))
+  const millis = (yield* Clock.currentTimeMillis) - begin
+  const beats = others.filter(([name, key]) => name === "hset" && key!.endsWith(":workers")).length
+  assert.deepStrictEqual(calls, [])
+  assert.isAtMost(beats, 1 + millis / 3000)
+  assert.isAtMost(others.length, 6 * (beats + 1))
+})
 
 /** Something of everything that a store does. */
 const everything = (store: DocketStore.StoredDocket): Effect.Effect<void, DocketError.DocketError> =>
@@ -408,7 +443,9 @@ describe("what the scripts touch", () => {
       yield* servers.until(
         Effect.map(Effect.promise(() => admin.time()), ([seconds]) => Number(seconds) * 1000 > due.at)
       )
-      yield* Effect.promise(() => admin.config("RESETSTAT"))
+      const scheduled = Effect.promise(() => admin.zcard(`docket:{${store.name}}:g:1/default/T:due`))
+      // what a slow machine added later was ready at once
+      const before = yield* scheduled
       const { calls } = yield* monitored(Effect.gen(function*() {
         for (let turn = 0; turn < 20; turn++) {
           const claims = yield* worker.claim(100)
@@ -431,22 +468,28 @@ describe("what the scripts touch", () => {
         assert.isAtMost(perRun, 100)
         assert.isAtMost(commands.length - perRun, 60)
       }
-      assert.isAtLeast(
-        Number(yield* Effect.promise(() => admin.zcard(`docket:{${store.name}}:g:1/default/T:due`))),
-        30_000
-      )
+      assert.isAtLeast(before, 20_000)
+      assert.isAtLeast(yield* scheduled, before - 20_000)
       yield* Effect.promise(() => admin.flushdb())
     }).pipe(Effect.scoped))
 
   it.live("no script call takes the server longer than its budget, by its own statistics", () =>
     Effect.gen(function*() {
       const { admin } = yield* server
-      const config = (name: string, value: number) => Effect.promise(() => admin.config("SET", name, value))
-      yield* config("slowlog-max-len", 100_000)
-      yield* config("slowlog-log-slower-than", 0)
-      yield* Effect.addFinalizer(() => config("slowlog-log-slower-than", 10_000))
-      // what a batch costs at least, on this machine and beside whatever else runs on it: 500 fields are written and removed
-      const measure = Effect.promise(() => admin.eval(yardstick, 1, "docket:yardstick"))
+      const unit: Array<number> = []
+      const calls: Array<number> = []
+      /** Notes the time of the processor that the server spends on each script call of an effect: nobody else takes of that. */
+      const timed = Effect.fnUntraced(function*<A, E>(times: Array<number>, effect: Effect.Effect<A, E>) {
+        const callsBefore = yield* scriptCalls(admin)
+        const before = yield* spent(admin)
+        const value = yield* effect
+        const micros = (yield* spent(admin)) - before
+        const count = (yield* scriptCalls(admin)) - callsBefore
+        for (let n = 0; n < count; n++) times.push(micros / count)
+        return value
+      })
+      // what a batch costs at least, on this machine: 500 fields are written and removed
+      const measure = timed(unit, Effect.promise(() => admin.eval(yardstick, 1, "docket:yardstick")))
       const store = yield* docket
       const limits = { concurrency: 200, rateLimit: { limit: 2000, window: 60_000, drops: false } }
       const worker = yield* attachTo(store, {
@@ -457,37 +500,38 @@ describe("what the scripts touch", () => {
         Effect.gen(function*() {
           let settle: ReadonlyArray<DocketStore.Settlement> = []
           for (let n = 0; n < turns; n++) {
-            const { claimed } = yield* worker.turn({ settle, capacity: 500 })
+            const { claimed } = yield* timed(calls, worker.turn({ settle, capacity: 500 }))
             settle = claimed.map(complete)
             yield* measure
           }
-          yield* worker.turn({ settle })
+          yield* timed(calls, worker.turn({ settle }))
         })
+      const add = (additions: ReadonlyArray<Docket.EncodedAddition>) =>
+        timed(calls, store.add(additions, { atomic: false }))
       yield* store.add([addition("f", { thread: thread() })], { atomic: true })
       const flow = yield* worker.claimOne
-      yield* store.add(range(3000).map((n) => member(flow, "g", n)), { atomic: false })
+      yield* add(range(3000).map((n) => member(flow, "g", n)))
       yield* workOff(8)
-      yield* worker.settle(flow, {
-        _tag: "Continue",
-        thread: thread(),
-        to: { _tag: "Gather", gather: { id: "g", succeeded: 3000, failed: 1, ended: 3000 } }
-      })
-      yield* store.add(range(5000).map((n) => addition(`due${n}`, { due: { after: 1 } })), { atomic: false })
+      yield* timed(
+        calls,
+        worker.settle(flow, {
+          _tag: "Continue",
+          thread: thread(),
+          to: { _tag: "Gather", gather: { id: "g", succeeded: 3000, failed: 1, ended: 3000 } }
+        })
+      )
+      yield* add(range(5000).map((n) => addition(`due${n}`, { due: { after: 1 } })))
       yield* workOff(12)
       const both = { concurrency: "v", rateLimit: "v" }
-      yield* store.add(range(3000).map((n) => gated(`held${n}`, both)), { atomic: false })
+      yield* add(range(3000).map((n) => gated(`held${n}`, both)))
       yield* workOff(8)
-      yield* store.clear
-      const log = yield* Effect.promise(() => admin.slowlog("GET", 100_000)) as Effect.Effect<ReadonlyArray<SlowCall>>
-      const times = (command: string) =>
-        log.filter(([, , , [name]]) => name === command).map(([, , micros]) => micros).toSorted((a, b) => a - b)
-      // the store writes its commands in capitals, and compiles each script once
-      const unit = times("eval")
-      const calls = times("EVALSHA")
+      yield* timed(calls, store.clear)
       assert.isAtLeast(unit.length, 28)
       assert.isAtLeast(calls.length, 50)
-      // a machine that is busy elsewhere stops some of them in the middle
-      const [most, typical] = [calls[Math.floor(calls.length * 0.95)]!, unit[Math.floor(unit.length / 2)]!]
+      const ascending = (times: ReadonlyArray<number>) => times.toSorted((a, b) => a - b)
+      // one of them may come when the server has something else to do, or its caches are cold
+      const most = ascending(calls)[Math.floor(calls.length * 0.95)]!
+      const typical = ascending(unit)[Math.floor(unit.length / 2)]!
       assert.isAtMost(most, budget * typical, `${calls.length} calls, the yardstick takes ${typical} microseconds`)
       yield* Effect.promise(() => admin.flushdb())
     }).pipe(Effect.scoped))
@@ -666,9 +710,10 @@ describe("what the scripts touch", () => {
       const started = Latch.makeUnsafe()
       const busy = Effect.andThen(started.open, Effect.never)
       const live = Waiting.toLayer({ Later: () => Effect.void, Paused: () => Effect.void, Gated: () => busy })
-      const seen = yield* Effect.gen(function*() {
+      yield* Effect.gen(function*() {
         yield* Docket.pause({ task: Paused })
-        yield* Layer.build(Layer.provide(Worker.layer(Waiting, { drainTimeout: 0 }), live))
+        // renewals would be commands
+        yield* Layer.build(Layer.provide(Worker.layer(Waiting, { drainTimeout: 0, lease: "1 hour" }), live))
         yield* Docket.add(Gated)
         yield* started.await
         for (const task of [Later, Paused, Gated, Unknown]) {
@@ -686,9 +731,9 @@ describe("what the scripts touch", () => {
         const counts = Effect.map(Docket.counts, (all) => all.toSorted((a, b) => a.task < b.task ? -1 : 1))
         yield* servers.until(Effect.map(counts, ([gated]) => gated?.held === 1000))
         yield* servers.until(Effect.sync(() => said.count("no worker has a handler") === 1))
-        const seen = yield* monitored(Effect.sleep("3500 millis"))
+        // as without them, see below
+        yield* saysLittle
         assert.deepStrictEqual(yield* counts, expected)
-        return seen
       }).pipe(
         Effect.scoped,
         Effect.provide(
@@ -697,9 +742,6 @@ describe("what the scripts touch", () => {
           )
         )
       )
-      // as without them, see below
-      assert.deepStrictEqual(seen.calls, [])
-      assert.isAtMost(seen.others.length, 12)
       yield* Effect.promise(() => admin.flushdb())
     }).pipe(Effect.scoped))
 
@@ -708,10 +750,7 @@ describe("what the scripts touch", () => {
       const store = yield* docket
       const worker = yield* attachTo(store)
       yield* worker.turn({ capacity: 1 })
-      const { calls, others } = yield* monitored(Effect.sleep("3500 millis"))
-      // a heartbeat every three seconds, and a look at what nobody serves
-      assert.deepStrictEqual(calls, [])
-      assert.isAtMost(others.length, 12)
+      yield* saysLittle
     }).pipe(Effect.scoped))
 
   it.live("who waits is told of the end of a run, and of nothing else; nobody is told of members", () =>

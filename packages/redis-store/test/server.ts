@@ -198,15 +198,17 @@ export const isReplicated = (master: Server): Effect.Effect<boolean> =>
     (fields) => /offset=(\d+)/.exec(fields.get("slave0") ?? "")?.[1] === fields.get("master_repl_offset")
   )
 
-/** Three masters, and a replica of each. */
-export const cluster: Effect.Effect<Servers, never, Scope.Scope> = Effect.gen(function*() {
+/** Three masters, and a replica of each, which takes over when its master has been silent for so long. */
+export const clusterOf = Effect.fnUntraced(function*(
+  silence: number
+): Effect.fn.Return<Servers, never, Scope.Scope> {
   const nodes = yield* Effect.all(
     Array.from({ length: 6 }, () =>
       start({
         config: [
           "cluster-enabled yes",
           "cluster-config-file nodes.conf",
-          // longer than a busy machine lets a server wait for its turn
+          // they tell each other what they know more often, the shorter it is
           "cluster-node-timeout 4000",
           "cluster-announce-ip 127.0.0.1"
         ]
@@ -244,8 +246,12 @@ export const cluster: Effect.Effect<Servers, never, Scope.Scope> = Effect.gen(fu
       (text) => text.split("\n").filter((line) => line.includes("slave")).length === 3
     )
   yield* Effect.forEach(nodes, (node) => until(knowsReplicas(node)))
+  yield* Effect.forEach(nodes, ({ admin }) => command(() => admin.config("SET", "cluster-node-timeout", silence)))
   return { url: `redis+cluster://${user}${masters.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes }
 })
+
+/** Three masters, and a replica of each. No busy machine lets a server wait so long for its turn that another takes over. */
+export const cluster: Effect.Effect<Servers, never, Scope.Scope> = clusterOf(15_000)
 
 /** Waits until every node says that each slot has a master that works. */
 export const settled = (nodes: ReadonlyArray<Server>): Effect.Effect<void> =>

@@ -61,7 +61,7 @@ const oddKeys = [
 ]
 
 /** The tests of this part. */
-export const adding = ({ drain, pass, test }: Kit): void => {
+export const adding = ({ drain, pass, passing, test }: Kit): void => {
   test("added without a time → drain → ran once, with exactly the payload", () => {
     const seen: Array<unknown> = []
     return Effect.gen(function*() {
@@ -80,7 +80,9 @@ export const adding = ({ drain, pass, test }: Kit): void => {
     return Effect.gen(function*() {
       const before = yield* now
       const run = yield* Docket.add(Work, { n: 1 }, { after: 100 })
-      assert.strictEqual(yield* stateOf(run.key), "Scheduled")
+      const state = yield* stateOf(run.key)
+      // a machine that took longer than that has seen it ready
+      if ((yield* now) < before + 100) assert.strictEqual(state, "Scheduled")
       yield* drain(Works)
       assert.isAtLeast(startedAt, before + 100)
       assert.isAtLeast(startedAt, DateTime.toEpochMillis(run.scheduledAt))
@@ -215,9 +217,7 @@ export const adding = ({ drain, pass, test }: Kit): void => {
       const worker = yield* attach()
       yield* add("k")
       const { due } = yield* add("k", { payload: "2", due: { after: 100 }, onExisting: "replace" })
-      assert.deepStrictEqual(yield* worker.claim(), [])
-      yield* pass(100)
-      const claim = yield* worker.claimOne
+      const claim = yield* passing(worker.next)
       assert.strictEqual(claim.payload, "2")
       assert.isAtLeast(claim.startedAt, due)
       yield* worker.complete(claim)

@@ -3,9 +3,9 @@
  */
 import { Docket, Task, TaskGroup } from "@effect-docket/dsl"
 import { assert } from "@effect/vitest"
-import { Effect, Exit, Schema, Scope } from "effect"
+import { Effect, Exit, Layer, Schema, Scope } from "effect"
 import type { Claim, GateLimits, WorkerOptions } from "../../src/DocketStore.ts"
-import { type Kit, live, longLease, shortLease, signal, start, stateOf, stored } from "./kit.ts"
+import { type Kit, leasesOf, live, longLease, now, shortLease, signal, start, stateOf, stored, wrapped } from "./kit.ts"
 import { add, addition, attach, failure } from "./seam.ts"
 
 /** Limits of the task "T". */
@@ -146,14 +146,15 @@ export const gateCases = ({ pass, passing, test }: Kit): void => {
     Effect.gen(function*() {
       const store = yield* stored
       const settling = (about: string) => ({
-        gates: { debounce: { about, for: 1000, max: undefined, keepsFirst: false } }
+        gates: { debounce: { about, for: longLease, max: undefined, keepsFirst: false } }
       })
+      const later = { due: { after: 2 * longLease } }
       yield* add("soon", settling("v"))
-      yield* add("later", { ...settling("w"), due: { after: longLease } })
+      yield* add("later", { ...settling("w"), ...later })
       const debounced = { _tag: "Limited", by: "debounce", position: 0 } as const
       assert.deepStrictEqual(yield* store.explain("soon"), debounced)
       assert.strictEqual((yield* store.explain("later"))._tag, "NotDue")
-      yield* add("joins", { ...settling("v"), due: { after: longLease } })
+      yield* add("joins", { ...settling("v"), ...later })
       assert.strictEqual((yield* store.explain("soon"))._tag, "NotDue")
       yield* add("joins", settling("v"))
       assert.deepStrictEqual(yield* store.explain("soon"), debounced)
@@ -181,11 +182,10 @@ export const gateCases = ({ pass, passing, test }: Kit): void => {
       assert.deepStrictEqual(yield* store.explain("b2"), limitedBy("concurrency", 1))
       for (const claim of claims) yield* worker.complete(claim)
       const seen: Array<string> = []
-      if ((yield* store.explain("a1"))._tag === "Limited") {
-        // the slots are free, the window is full
-        assert.deepStrictEqual(yield* store.explain("a1"), limitedBy("rateLimit", 0))
-        assert.deepStrictEqual(yield* store.explain("a4"), limitedBy("rateLimit", 4))
-        assert.deepStrictEqual(yield* store.explain("b1"), limitedBy("rateLimit", 1))
+      const waiting = yield* Effect.forEach(["a1", "b1", "a4"], store.explain)
+      // the slots are free, and the window is full, unless the machine took longer than that
+      if ((yield* now) < claims[0]!.startedAt + window) {
+        assert.deepStrictEqual(waiting, [0, 1, 4].map((position) => limitedBy("rateLimit", position)))
       }
       while (seen.length < 6) {
         const claim = yield* passing(worker.next)
@@ -341,22 +341,29 @@ export const gateCases = ({ pass, passing, test }: Kit): void => {
   // who holds a slot
   // -------------------------------------------------------------------------------------------------------------------
 
-  test("a replaced run whose worker goes on renewing it keeps its slot for longer than a lease", () =>
-    Effect.gen(function*() {
-      const worker = yield* attach({ lease: 2000, ...slots(1) })
+  test("a replaced run whose worker goes on renewing it keeps its slot for longer than a lease", () => {
+    const lease = 2000
+    const leases = leasesOf(lease)
+    return Effect.gen(function*() {
+      const worker = yield* attach(slots(1))
+      const brief = yield* attach({ worker: "brief", lease, ...slots(1) })
       yield* slot("k")
       const old = yield* worker.claimOne
       yield* slot("next")
       yield* slot("k", { onExisting: "replace", gates: { concurrency: "elsewhere" } })
       yield* worker.complete(yield* worker.claimOne)
-      for (let n = 0; n < 3; n++) {
+      assert.strictEqual(yield* brief.renew(old), "Replaced")
+      let claims: ReadonlyArray<Claim> = []
+      for (let n = 0; n < 3 && claims.length === 0; n++) {
         yield* pass(800)
-        assert.strictEqual(yield* worker.renew(old), "Replaced")
-        assert.deepStrictEqual(yield* worker.claim(), [], "its body still runs")
+        assert.strictEqual(yield* brief.renew(old), "Replaced")
+        claims = yield* worker.claim()
+        if (yield* leases.kept) assert.deepStrictEqual(claims, [], "its body still runs")
       }
       assert.strictEqual(yield* worker.complete(old), "Lost")
-      yield* worker.complete(yield* worker.next)
-    }))
+      yield* worker.complete(claims[0] ?? (yield* worker.next))
+    }).pipe(Effect.provide(wrapped(leases.watch)))
+  })
 
   test("a body that was replaced runs for longer than a lease → never two at once", () => {
     class Long extends Task.make("Long", { payload: { n: Schema.Int }, concurrency: 1 }) {}
@@ -366,24 +373,28 @@ export const gateCases = ({ pass, passing, test }: Kit): void => {
     let running = 0
     const begun = signal()
     const end = signal()
+    const leases = leasesOf(2000)
     return Effect.gen(function*() {
       yield* start(Longs, { lease: 2000, concurrency: 2 })
       yield* Docket.add(Long, { n: 1 }, { key: "k" })
       yield* begun.await
       const next = yield* Docket.replace(Long, { n: 2 }, { key: "k" })
       for (let n = 0; n < 12; n++) yield* pass(200)
-      assert.deepStrictEqual(seen, [1])
+      const before = seen.slice()
+      const kept = yield* leases.kept
       yield* end.open
       yield* passing(next.await)
-      assert.deepStrictEqual([seen, most], [[1, 2], 1])
-    }).pipe(Effect.provide(live(Long, ({ n }) =>
-      Effect.gen(function*() {
-        seen.push(n)
-        most = Math.max(most, ++running)
-        yield* begun.open
-        yield* end.await
-        running--
-      }))))
+      if (kept) assert.deepStrictEqual([before, seen, most], [[1], [1, 2], 1])
+    }).pipe(Effect.provide(
+      live(Long, ({ n }) =>
+        Effect.gen(function*() {
+          seen.push(n)
+          most = Math.max(most, ++running)
+          yield* begun.open
+          yield* end.await
+          running--
+        })).pipe(Layer.provideMerge(wrapped(leases.watch)))
+    ))
   })
 
   test("all workers of one task are gone → its slot of a scope is free after the lease, for the other task", () =>

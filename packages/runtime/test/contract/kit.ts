@@ -86,6 +86,40 @@ export const wrapped = (
 export const telling = (subscribed: Latch.Latch) =>
   wrapped((store) => ({ ...store, subscribe: (key) => Effect.tap(store.subscribe(key), subscribed.open) }))
 
+/**
+ * Whether the workers of a store keep their leases: a machine that stands still for longer than one has lost it, and then a
+ * body may run again.
+ */
+export const leasesOf = (lease: number) => {
+  let since = Infinity
+  let isKept = true
+  const check = Effect.map(now, (at) => isKept &&= at < since + lease)
+  return {
+    /** The store, which is watched. */
+    watch: (store: StoredDocket): StoredDocket => ({
+      ...store,
+      attach: (options) =>
+        Effect.map(store.attach(options), (session) => ({
+          ...session,
+          turn: (request) =>
+            Effect.flatMap(now, (at) =>
+              Effect.tap(session.turn(request), ({ claimed }) =>
+                Effect.sync(() => {
+                  if (claimed.length > 0) since = Math.min(since, at)
+                }))),
+          renew: (claims) =>
+            Effect.flatMap(now, (at) =>
+              Effect.tap(session.renew(claims), () =>
+                Effect.map(check, () => {
+                  since = at
+                })))
+        }))
+    }),
+    /** Whether each renewal has come in time, and the next one is not late. */
+    kept: check
+  }
+}
+
 /** Something that happens once. */
 export const signal = (): Latch.Latch => Latch.makeUnsafe()
 

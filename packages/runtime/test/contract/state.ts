@@ -145,6 +145,8 @@ export const state = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
         [good, bad],
         (run) => Effect.forkChild(Effect.result(run.await), { startImmediately: true })
       )
+      // whoever is heard now comes after them
+      yield* listen()
       yield* drain(TaskGroup.make(Fleeting))
       const [value, error] = yield* Effect.forEach(waiters, Fiber.join)
       assert.isTrue(value?._tag === "Success" && value.success === 1)

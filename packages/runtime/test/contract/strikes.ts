@@ -394,8 +394,8 @@ export const strikes = ({ drain, isLive, pass, test }: Kit): void => {
           const slow = { lane: "slow" }
           yield* add("first", slow)
           yield* store.pause(pause, "lunch")
-          yield* add("second", { ...slow, due: { after: 50 } })
-          yield* add("third", slow)
+          yield* add("second", slow)
+          yield* add("third", { ...slow, due: { after: 50 } })
           yield* add("other", { task: "U", lane: "fast" })
           yield* pass(50)
           const worker = yield* attach({ tasks: new Map([["T", 1], ["U", 1]]), lanes: ["slow", "fast"] })
@@ -410,7 +410,7 @@ export const strikes = ({ drain, isLive, pass, test }: Kit): void => {
           yield* worker.woken
           assert.deepStrictEqual(
             (yield* worker.claim()).map((claim) => claim.key).filter((key) => key !== "other"),
-            ["first", "third", "second"]
+            ["first", "second", "third"]
           )
         }),
       { running: 4 }
