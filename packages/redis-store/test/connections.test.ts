@@ -12,6 +12,7 @@ import { readFileSync } from "node:fs"
 import { createServer, type Socket } from "node:net"
 import * as path from "node:path"
 import { parse } from "../src/internal/address.ts"
+import { format } from "../src/internal/layout.ts"
 import { rule } from "./acl.ts"
 import { addWork, docketIn, logs, unavailable, uniqueName } from "./kit.ts"
 import * as processes from "./processes.ts"
@@ -251,7 +252,7 @@ describe("what is wrong is said", () => {
       const name = uniqueName()
       yield* Effect.promise(() => admin.hset(`docket:{${name}}:meta`, "format", "0"))
       const error = yield* Effect.flip(Effect.scoped(Layer.build(docketIn(at(url), name))))
-      assert.deepInclude(error.reason, { _tag: "IncompatibleStore", found: "0", expected: "2" })
+      assert.deepInclude(error.reason, { _tag: "IncompatibleStore", found: "0", expected: format })
     }))
 
   it.live("settings that lose runs → a warning each, where the user may read them", () =>
