@@ -130,8 +130,8 @@ export const memory: ReadonlyArray<Mutation> = [
   {
     id: "memory/release-counts",
     file: settlements,
-    find: `run.attempt--\n        this.#runs.ready(run, "release", now)`,
-    replace: `this.#runs.ready(run, "release", now)`,
+    find: "else run.attempt--\n",
+    replace: `else if (change._tag === "Snooze") run.attempt--\n`,
     breaks: "each deploy takes an attempt from the runs that it interrupts",
     noticedBy: onMemory("a worker stops with bodies running")
   },

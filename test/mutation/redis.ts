@@ -60,8 +60,8 @@ export const redis: ReadonlyArray<Mutation> = [
   {
     id: "redis/release-counts",
     file: turn,
-    find: "r.attempt = r.attempt - 1\n  if change == 'Snooze'",
-    replace: "if change == 'Snooze'",
+    find: "    r.attempt = r.attempt - 1\n  end\n  -- the patience",
+    replace: "  end\n  -- the patience",
     breaks: "each deploy takes an attempt from the runs that it interrupts",
     noticedBy: onRedis("a worker stops with bodies running")
   },

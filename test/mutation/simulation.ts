@@ -76,8 +76,8 @@ export const simulated: ReadonlyArray<Mutation> = [
   {
     id: "simulation/failures-not-kept",
     file: settlements,
-    find: "        run.failures = change.failures\n",
-    replace: "",
+    find: `if (change._tag === "Retry") run.failures = change.failures\n    else run.attempt--`,
+    replace: `if (change._tag !== "Retry") run.attempt--`,
     breaks: "a schedule of retries begins anew with each attempt, and never ends",
     noticedBy: onTasks
   },

@@ -95,19 +95,20 @@ end
 
 -- Puts a run back that is to run again.
 local function again(r, key, change, after, exit, failures)
+  if change ~= 'Released' then r.lost = 0 end
+  if change == 'Retry' then
+    setNote(r, key, failures, '', note(key)[3])
+  else
+    if hasNote(r) then local old = note(key); setNote(r, key, old[1], '', old[3]) end
+    r.attempt = r.attempt - 1
+  end
   -- the patience of its flow ended meanwhile
   if r.part and r.part.deadline <= now then return flow().interpret(r, key, 'Expired') end
   take(r, key)
   r.token, r.worker = 0, ''
-  if change ~= 'Released' then r.lost = 0 end
-  if change == 'Retry' then
-    setNote(r, key, failures, '', note(key)[3])
-    publish(r.gid, key, r.generation, 'Retrying', r.attempt, exit, now + after)
-    return place(r, key, now + after, false)
-  end
-  if hasNote(r) then local old = note(key); setNote(r, key, old[1], '', old[3]) end
-  r.attempt = r.attempt - 1
-  if change == 'Snooze' then place(r, key, now + after, true) else ready(r, key, true, 'worker') end
+  if change == 'Released' then return ready(r, key, true, 'worker') end
+  if change == 'Retry' then publish(r.gid, key, r.generation, 'Retrying', r.attempt, exit, now + after) end
+  place(r, key, now + after, change == 'Snooze')
 end
 
 local wary, plain = arg() == '1', tonumber(arg())

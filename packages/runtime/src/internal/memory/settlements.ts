@@ -57,34 +57,34 @@ export class Settlements {
       this.abort(run, "abort", now)
       return "Applied"
     }
+    this.#again(run, change, now)
+    return "Applied"
+  }
+
+  /** Puts a run back that is to run again. */
+  #again(run: Run, change: Extract<Change, { readonly _tag: "Retry" | "Snooze" | "Released" }>, now: number): void {
+    if (change._tag === "Retry") run.failures = change.failures
+    else run.attempt--
+    if (change._tag !== "Released") run.lost = 0
     const { part } = run
+    // the patience of its flow ended meanwhile
     if (part?.thread.deadline !== undefined && part.thread.deadline <= now) {
-      // the patience of its flow ended meanwhile
-      this.#flows.interpret(part, { _tag: "Expired" }, now)
-      return "Applied"
+      return this.#flows.interpret(part, { _tag: "Expired" }, now)
     }
     this.#runs.take(run)
     run.token = undefined
     run.progress = undefined
-    switch (change._tag) {
-      case "Retry": {
-        run.failures = change.failures
-        run.lost = 0
-        const next = now + change.after
-        this.#runs.observers.publish(run, { _tag: "Retrying", at: now, attempt: run.attempt, exit: change.exit, next })
-        this.#runs.place(run, "retry", next, now, false)
-        break
-      }
-      case "Snooze":
-        run.attempt--
-        run.lost = 0
-        this.#runs.place(run, "snooze", now + change.after, now, true)
-        break
-      case "Released":
-        run.attempt--
-        this.#runs.ready(run, "release", now)
-    }
-    return "Applied"
+    if (change._tag === "Released") return this.#runs.ready(run, "release", now)
+    const next = now + change.after
+    if (change._tag === "Snooze") return this.#runs.place(run, "snooze", next, now, true)
+    this.#runs.observers.publish(run, {
+      _tag: "Retrying",
+      at: now,
+      attempt: run.attempt,
+      exit: change.exit,
+      next
+    })
+    this.#runs.place(run, "retry", next, now, false)
   }
 
   #finish(
