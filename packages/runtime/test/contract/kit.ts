@@ -87,36 +87,35 @@ export const telling = (subscribed: Latch.Latch) =>
   wrapped((store) => ({ ...store, subscribe: (key) => Effect.tap(store.subscribe(key), subscribed.open) }))
 
 /**
- * Whether the workers of a store keep their leases: a machine that stands still for longer than one has lost it, and then a
- * body may run again.
+ * Whether the machine lets workers keep their leases: where it, or the store, stands still for about as long as one has until its
+ * next renewal, the lease may be lost, and then a body may run again. It is measured beside the workers, whatever they do.
  */
 export const leasesOf = (lease: number) => {
-  let since = Infinity
-  let isKept = true
-  const check = Effect.map(now, (at) => isKept &&= at < since + lease)
+  const beats = new Set<{ since: number }>()
+  let longest = 0
+  const measure = Effect.map(now, (at) => {
+    for (const beat of beats) longest = Math.max(longest, at - beat.since)
+    return at
+  })
   return {
-    /** The store, which is watched. */
+    /** The store, whose workers are watched. */
     watch: (store: StoredDocket): StoredDocket => ({
       ...store,
       attach: (options) =>
-        Effect.map(store.attach(options), (session) => ({
-          ...session,
-          turn: (request) =>
-            Effect.flatMap(now, (at) =>
-              Effect.tap(session.turn(request), ({ claimed }) =>
-                Effect.sync(() => {
-                  if (claimed.length > 0) since = Math.min(since, at)
-                }))),
-          renew: (claims) =>
-            Effect.flatMap(now, (at) =>
-              Effect.tap(session.renew(claims), () =>
-                Effect.map(check, () => {
-                  since = at
-                })))
-        }))
+        Effect.tap(store.attach(options), () =>
+          Effect.gen(function*() {
+            const beat = { since: yield* now }
+            beats.add(beat)
+            yield* Effect.addFinalizer(() => Effect.map(measure, () => beats.delete(beat)))
+            yield* Effect.forkScoped(Effect.forever(Effect.gen(function*() {
+              yield* Effect.sleep(lease / 12)
+              yield* Effect.ignore(store.counts)
+              beat.since = yield* measure
+            })))
+          }))
     }),
-    /** Whether each renewal has come in time, and the next one is not late. */
-    kept: check
+    /** Whether nothing has stood still for long. */
+    kept: Effect.map(measure, () => longest < lease / 3)
   }
 }
 
@@ -180,6 +179,10 @@ const check = Effect.fnUntraced(function*(store: StoredDocket, left: Left | unde
   assert.strictEqual(runs.length, running + pending, "the snapshot and the counts agree")
 })
 
+/** A timer counts from the beginning of a turn of the event loop, and is early by as much as that has taken. */
+const sleepUntil = (at: number): Effect.Effect<void> =>
+  Effect.flatMap(now, (time) => time >= at ? Effect.void : Effect.andThen(Effect.sleep(at - time), sleepUntil(at)))
+
 /** Makes the kit of a suite. */
 export const make = (
   layer: Layer.Layer<DocketStore, unknown>,
@@ -193,7 +196,8 @@ export const make = (
       Layer.provideMerge(logs),
       Layer.fresh
     )
-  const pass = (millis: number) => isLive ? Effect.sleep(millis + 5) : TestClock.adjust(millis) // timers may be early by one
+  const pass = (millis: number) =>
+    isLive ? Effect.flatMap(now, (begin) => sleepUntil(begin + millis + 1)) : TestClock.adjust(millis)
   const step = Effect.andThen(Effect.yieldNow, TestClock.adjust(10))
   const passing: Kit["passing"] = (effect) => isLive ? effect : Effect.raceFirst(effect, Effect.forever(step))
   return {
