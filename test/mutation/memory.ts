@@ -184,6 +184,14 @@ export const memory: ReadonlyArray<Mutation> = [
     noticedBy: onMemory("a flow is replaced")
   },
   {
+    id: "memory/members-of-another-generation-are-waited-for",
+    file: docket,
+    find: "part?.parent?.key !== of.key || part.parent.generation !== of.generation",
+    replace: "part?.parent?.key !== of.key",
+    breaks: "a flow that replaced another waits for ever for members of that one",
+    noticedBy: onMemory("a flow that replaced another is cancelled")
+  },
+  {
     id: "memory/late-members-forgotten",
     file: flows,
     find: `if (member._tag !== "Gone") part.gathered?.get(gather)?.add(index, member)`,

@@ -314,6 +314,14 @@ export const redis: ReadonlyArray<Mutation> = [
     noticedBy: onRedis("fan-out of")
   },
   {
+    id: "redis/members-of-another-generation-are-waited-for",
+    file: small,
+    find: "r.part.key == parent and r.part.generation == generation",
+    replace: "r.part.key == parent",
+    breaks: "a flow that was redriven waits for ever for members of the generation before",
+    noticedBy: onRedis("a flow is redriven and cancelled at once")
+  },
+  {
     id: "redis/late-members-forgotten",
     file: gathers,
     find: "if g then hear(g, t.key, index, letter, text) end",

@@ -333,8 +333,11 @@ export interface StoredDocket {
   readonly refused: (
     additions: ReadonlyArray<Docket.EncodedAddition>
   ) => Effect.Effect<ReadonlyArray<Docket.EncodedRefusal | undefined>, DocketError.DocketError>
-  /** Cancels a pending run, asks the worker of a running one to stop it; `false` for any other key. */
-  readonly cancel: (key: string) => Effect.Effect<boolean, DocketError.DocketError>
+  /**
+   * Cancels a pending run, asks the worker of a running one to stop it; `false` for any other key, and for one that is no
+   * member of the flow or member `of`, if that is given.
+   */
+  readonly cancel: (key: string, of?: Docket.EncodedFlow) => Effect.Effect<boolean, DocketError.DocketError>
   readonly get: (key: string) => Effect.Effect<Docket.EncodedRun | undefined, DocketError.DocketError>
   /** The outcome of this generation of a key or a later one, `undefined` while there is none, `Gone` if nothing is known. */
   readonly outcome: (

@@ -72,7 +72,7 @@ const wrap = (docket: MemoryDocket): StoredDocket => ({
         onFailure: (reason) => Effect.fail(new DocketError.DocketError({ operation: "add", reason }))
       })),
   refused: (additions) => Effect.sync(() => docket.refused(additions)),
-  cancel: (key) => write(docket, () => docket.cancel(key)),
+  cancel: (key, of) => write(docket, () => docket.cancel(key, of)),
   get: (key) => Effect.sync(() => docket.get(key)),
   outcome: (key, generation) => Effect.sync(() => docket.outcome(key, generation)),
   members: (key, gather, from, to) => Effect.sync(() => docket.members(key, gather, from, to)),

@@ -286,7 +286,11 @@ const pauseField = ({ lane, task }: DocketStore.Pause): string => JSON.stringify
 
 /** Cancels a run, with what it is in and who is told; that may change meanwhile. */
 const cancelWith = Effect.fnUntraced(
-  function*(env: Env, key: string): Effect.fn.Return<boolean, DocketError.DocketError> {
+  function*(
+    env: Env,
+    key: string,
+    of: Docket.EncodedFlow | undefined
+  ): Effect.fn.Return<boolean, DocketError.DocketError> {
     const { connection, keys } = env
     const bytes = yield* connection.use("cancel", (client) => client.hgetBuffer(keys.runs, key))
     if (bytes === null) return false
@@ -303,7 +307,9 @@ const cancelWith = Effect.fnUntraced(
       const named = { groups: Array.from(groups), flows: Array.from(flows) }
       const answer = yield* connection.call("cancel", scripts.cancel, [...keysOf(keys, named), keys.done(key)], [
         ...prefixOf(keys, named),
-        key
+        key,
+        of?.key ?? "",
+        of?.generation ?? 0
       ])
       const more = readMore(answer)
       if (more === undefined) return answer === 1
@@ -427,7 +433,7 @@ export const make = (env: Env): DocketStore.StoredDocket => {
     name: env.name,
     add,
     refused,
-    cancel: (key) => cancelWith(env, key),
+    cancel: (key, of) => cancelWith(env, key, of),
     get: Effect.fnUntraced(function*(key) {
       const { done, note, run } = yield* readAll(env, key)
       if (run !== undefined) return encoded(key, run, note, yield* surroundings(env))

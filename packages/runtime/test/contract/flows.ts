@@ -636,6 +636,26 @@ export const flows = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
     }).pipe(Effect.provide(layer))
   })
 
+  test("a flow is redriven and cancelled at once, while members of the generation before go on → it ends", () => {
+    const { layer } = tasks({ work: (n) => n === 1 ? Effect.fail(new Boom({ n })) : Effect.never })
+    const Strict = Flow.make("Strict", Split.pipe(Flow.forEach(Work), Flow.andThen(Sum)))
+    return Effect.gen(function*() {
+      const execution = yield* Docket.start(Strict, { n: 3 }, { key: "k" })
+      const worker = yield* start(All, { flows: [Strict], drainTimeout: 0 })
+      assert.deepStrictEqual(error(yield* passing(Effect.exit(execution.await))), new Boom({ n: 1 }))
+      yield* passing(worker.stop)
+      assert.strictEqual(yield* Docket.redrive(Strict), 1)
+      const again = Option.getOrThrow(yield* Docket.get(Strict, "k"))
+      assert.isTrue(yield* again.cancel)
+      yield* start(All, { flows: [Strict] })
+      assert.strictEqual(reason(yield* passing(Effect.exit(again.await))), "Cancelled")
+      for (const key of ["k/1/0", "k/1/2"]) {
+        assert.isTrue(yield* Docket.cancel(key))
+        yield* eventually(Effect.map(stateOf(key), (state) => state === undefined))
+      }
+    }).pipe(Effect.provide(layer))
+  })
+
   test("a gather of 1,200 that failed is redriven → each failed member runs once more, and no other", () => {
     let broken = true
     const others = signal()
@@ -956,6 +976,25 @@ export const flows = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
       assert.strictEqual(yield* passing(second.await), 1)
       assert.strictEqual(count("Work"), 5, "three members, then two")
       yield* passing(Effect.asVoid(drain(All, { flows: [Total] })))
+      yield* worker.stop
+    }).pipe(Effect.provide(layer))
+  })
+
+  test("a flow that replaced another is cancelled → members of the one before are not waited for", () => {
+    const { count, layer } = tasks({ work: (n) => count("Work") > 3 || n > 1 ? Effect.never : Effect.void })
+    const Few = Flow.make("Few", Split.pipe(Flow.forEach(Work, { concurrency: 2 })))
+    return Effect.gen(function*() {
+      yield* Docket.start(Few, { n: 4 }, { key: "k" })
+      const worker = yield* start(All, { flows: [Few] })
+      yield* eventually(Effect.sync(() => count("Work") === 4))
+      const second = yield* Docket.start(Few, { n: 4 }, { key: "k", onExisting: "replace" })
+      yield* eventually(Effect.sync(() => count("Work") === 6))
+      assert.isTrue(yield* second.cancel)
+      assert.strictEqual(reason(yield* passing(Effect.exit(second.await))), "Cancelled")
+      for (const key of ["k/1/2", "k/1/3"]) {
+        assert.isTrue(yield* Docket.cancel(key))
+        yield* eventually(Effect.map(stateOf(key), (state) => state === undefined))
+      }
       yield* worker.stop
     }).pipe(Effect.provide(layer))
   })

@@ -166,7 +166,7 @@ class World {
     return {
       ...store,
       add: (...args) => this.#call(member, store.add(...args)),
-      cancel: (key) => this.#call(member, store.cancel(key)),
+      cancel: (key, of) => this.#call(member, store.cancel(key, of)),
       get: (key) => read(store.get(key)),
       outcome: (...args) => read(store.outcome(...args)),
       members: (...args) => read(store.members(...args)),

@@ -224,7 +224,7 @@ describe("The ledger of a simulation", () => {
       }],
       ["is claimed after somebody had cancelled it", ({ claim, ledger }) => {
         claim(10, "1")
-        additions.cancelled(ledger, "k", true)
+        additions.cancelled(ledger, "k", undefined, true)
         claim(110, "2")
       }],
       ["while it is struck", ({ claim, ledger }) => {

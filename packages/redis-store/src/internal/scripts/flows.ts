@@ -159,6 +159,7 @@ ${gathers}
     if c.members then
       parents[key] = { r = r, waits = waitsOf(t), counted = {} }
       c.members.add()
+      writeParent(parents[key])
       parents[key] = nil
     end
     if c.to == 'Step' then

@@ -123,8 +123,9 @@ export const gathers = `
   -- A flow that has ended hears of a gather that it knows: what has succeeded is not run again when it is redriven.
   local function hearLate(t, index, letter, text)
     if parents[t.key] or not named[t.key] or letter == 'G' then return end
-    local g = not gathersOf(t.key, t.generation).isNew and
-      gatherOf(t.key, { generation = t.generation, part = { owns = true } }, t.gather)
+    -- whatever another generation has asked for here
+    if redis.call('HGET', named[t.key], 'of') ~= str(t.generation) then return end
+    local g = gatherOf(t.key, { generation = t.generation, part = { owns = true } }, t.gather)
     if g then hear(g, t.key, index, letter, text) end
   end
 

@@ -7,14 +7,15 @@ import { prelude, strikes } from "./prelude.ts"
  * Cancels a run.
  *
  * KEYS: the prelude's, the group of the run and those that its flow concerns, the flows, `done:<key>`. ARGV: the prelude's;
- * key.
+ * key, key of its parent (or nothing: whosever it is) and generation of that.
  * States: scheduled, ready, held → cancelled, or of a flow ready; running: asked to stop.
  * Reply: 1 cancelled or asked, or it is ending already, 0 nothing to cancel; or `more` and what was not named.
  */
 export const cancel = `${prelude}
-local key = arg()
+local key, parent, generation = arg(), arg(), tonumber(arg())
 local r = get(key)
 if not r then return 0 end
+if parent ~= '' and not (r.part and r.part.key == parent and r.part.generation == generation) then return 0 end
 local more, want = wanting()
 want(groups, r.gid)
 if r.part then flow().wants(r.part, key, want) end

@@ -131,7 +131,8 @@ export const cancelRest = (run: Run, { id, n, next, p }: AtFan) =>
           member
             ? Effect.succeed(true)
             : Effect.retry(
-              flow.store.cancel(memberKey(claim.key, id, names?.[from + offset] ?? from + offset)),
+              // under its key there may be one of a generation before, which tells this one nothing
+              flow.store.cancel(memberKey(claim.key, id, names?.[from + offset] ?? from + offset), claim),
               patience
             ),
         { concurrency: 50 }

@@ -66,10 +66,11 @@ export class MemoryDocket {
     return this.#additions.refused(additions, this.now)
   }
 
-  cancel(key: string): boolean {
+  cancel(key: string, of: Docket.EncodedFlow | undefined): boolean {
     const run = this.#runs.get(key)
     if (run === undefined || isSettled(run.state)) return false
     const { part } = run
+    if (of !== undefined && (part?.parent?.key !== of.key || part.parent.generation !== of.generation)) return false
     if (part?.thread.onCancel === "ignore") return true
     if (run.state === "Running") {
       run.cancelling = true

@@ -23,7 +23,7 @@ export class Flows {
     const part = this.#runs.get(key)?.part
     if (part === undefined || part.run.generation !== generation) return false
     // a request that was on its way for long
-    if (isSettled(part.run.state) && !again) return false
+    if (isSettled(part.run.state)) return false
     const gathered = part.gathered?.get(gather)
     if (again) gathered?.forget(index)
     return gathered?.members.has(index) !== true

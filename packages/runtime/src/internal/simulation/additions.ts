@@ -147,11 +147,18 @@ const settles = (ledger: Ledger, run: Generation, disposition: string): void => 
 }
 
 /** A cancel was answered: whether there was something to cancel. */
-export const cancelled = (ledger: Ledger, key: string, answer: boolean): void => {
+export const cancelled = (
+  ledger: Ledger,
+  key: string,
+  of: Docket.EncodedFlow | undefined,
+  answer: boolean
+): void => {
   // a gate may hold it from the beginning, and nobody is told that it is there
   if (ledger.unseen.has(key)) return
   const known = ledger.current.get(key)
-  const isOpen = known !== undefined && known.ended === undefined
+  const isIts = of === undefined ||
+    (known?.parent?.key === of.key && known.parent.generation === of.generation)
+  const isOpen = known !== undefined && known.ended === undefined && isIts
   ledger.check(isOpen === answer, () => `cancelling ${key} was answered with ${answer}, but ${stateOf(known)}`)
   if (known !== undefined && answer && known.onCancel !== "ignore") known.cancelling = true
 }

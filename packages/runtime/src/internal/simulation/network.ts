@@ -278,9 +278,9 @@ export class Connection {
           return text.added(added, answers, now)
         }),
       refused: (asked) => this.#call("refused", store.refused(asked)),
-      cancel: (key) =>
-        this.#call("cancel", store.cancel(key), (answer) => {
-          additions.cancelled(ledger, key, answer)
+      cancel: (key, of) =>
+        this.#call("cancel", store.cancel(key, of), (answer) => {
+          additions.cancelled(ledger, key, of, answer)
           return `${key}: ${answer}`
         }),
       get: (key) => this.#call("get", store.get(key), () => key),

@@ -100,7 +100,7 @@ const end = Effect.fnUntraced(function*(world: World) {
     if (!isPerpetual(world, task)) continue
     world.network.catchUp()
     world.trace.add("", `ends ${key}`)
-    additions.cancelled(world.ledger, key, yield* Effect.orDie(world.store.cancel(key)))
+    additions.cancelled(world.ledger, key, undefined, yield* Effect.orDie(world.store.cancel(key)))
   }
   world.network.catchUp()
   return runs.filter(({ task }) => !isPerpetual(world, task))
