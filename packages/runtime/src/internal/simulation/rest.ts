@@ -15,6 +15,9 @@ import type { World } from "./world.ts"
 // Longer than a lease of a simulation and the longest wait of a worker for a store that was away.
 const grace = 30_000
 
+// Within that, a worker takes what has become due when nothing goes wrong.
+const reaction = 1000
+
 // Looks at what is left, with more time in between each time: a quarter of an hour in all. A body takes less.
 const looks = 42
 
@@ -50,7 +53,7 @@ const left = (world: World): Effect.Effect<ReadonlyArray<Docket.EncodedRun>> =>
 const isVisiblyWaiting = (
   explanation: Docket.Explanation,
   now: number,
-  isBusy: boolean,
+  mayWait: boolean,
   isComplete: boolean
 ): boolean => {
   switch (explanation._tag) {
@@ -59,7 +62,7 @@ const isVisiblyWaiting = (
     case "Retrying":
       return DateTime.toEpochMillis(explanation.next) >= now
     case "Waiting":
-      return isBusy
+      return mayWait
     case "NoWorker":
     case "NoInterpreter":
       return !isComplete
@@ -77,13 +80,15 @@ const explains = Effect.fnUntraced(function*(world: World, isComplete: boolean) 
   // those that were to begin work may have found no store
   if (world.workers.size === 0) return
   const isBusy = world.ledger.figures.claims > claims
-  for (const { key, state, thread } of yield* left(world)) {
+  for (const { due, key, state, thread } of yield* left(world)) {
     const explanation = yield* Effect.orDie(world.store.explain(key))
     const isExpired = thread?.deadline !== undefined && thread.deadline < world.machine.now - grace
     if (isExpired && isComplete && explanation._tag !== "Paused" && state !== "Running") {
       world.ledger.violation(`${key} is ${state}, and its deadline is over`)
     }
-    if (isVisiblyWaiting(explanation, world.machine.now, isBusy, isComplete)) continue
+    // somebody is on the way to what has just become due
+    const mayWait = isBusy || due > world.machine.now - reaction
+    if (isVisiblyWaiting(explanation, world.machine.now, mayWait, isComplete)) continue
     world.ledger.violation(`${key} is ${state} and does not move: ${explanation._tag}`)
   }
 })
