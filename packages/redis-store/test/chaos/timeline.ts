@@ -125,7 +125,7 @@ const act = (report: Report, top: number): { readonly body: string; readonly bot
       `<line x1="${x(calm).toFixed(1)}" y1="${top + 20}" x2="${
         x(calm).toFixed(1)
       }" y2="${end}" stroke="#16a34a" stroke-dasharray="4 3"/>`,
-      text(x(calm) + 3, top + 28, "calm", "fill=\"#16a34a\""),
+      text(x(calm), top + 14, "calm", "fill=\"#16a34a\" text-anchor=\"middle\""),
       ...below.parts
     ].join("\n"),
     bottom: below.bottom
