@@ -65,12 +65,15 @@ const isFree = (port: number): Effect.Effect<boolean> =>
 
 const given = new Set<number>()
 
+// what a cluster adds to a port for its nodes to talk: no port that is given is another one and this
+const busOffset = 10_000
+
 /** A port that is free, and so is the one that a cluster of it would use. Below those that the system gives to clients. */
-export const freePort: Effect.Effect<number> = Effect.flatMap(Random.nextIntBetween(10_000, 22_000), (port) => {
+export const freePort: Effect.Effect<number> = Effect.flatMap(Random.nextIntBetween(10_000, 19_999), (port) => {
   if (given.has(port)) return freePort
   given.add(port)
   return Effect.flatMap(
-    Effect.all([isFree(port), isFree(port + 10_000)]),
+    Effect.all([isFree(port), isFree(port + busOffset)]),
     (free) => free.every(Boolean) ? Effect.succeed(port) : freePort
   )
 })
