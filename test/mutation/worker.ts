@@ -96,6 +96,14 @@ export const worker: ReadonlyArray<Mutation> = [
     noticedBy: onMemory("settlements meet a store that is away")
   },
   {
+    id: "worker/begins-after-lease",
+    file: loop,
+    find: "if (now - alive >= this.#settings.lease) return this.#release(claim)\n",
+    replace: "",
+    breaks: "a worker that stood still begins what others have by now",
+    noticedBy: onMemory("the reply with claims comes when the lease is over")
+  },
+  {
     id: "worker/ahead-kept-at-stop",
     file: loop,
     find: "this.#stopping = true\n      this.#releaseBuffer()",

@@ -175,7 +175,7 @@ describe("chaos", () => {
       const verdict = verdictOf(repeated, { faults: [killed] })
       assert.deepStrictEqual(verdict.problems, [])
       assert.deepStrictEqual(Array.from(verdict.duplicates), [["worker killed", 1]])
-      assert.strictEqual(verdict.bound, options.slots)
+      assert.strictEqual(verdict.bound, options.slots + 2)
       const paused = verdictOf([...repeated, ...awake(0, 3000)])
       assert.deepStrictEqual(paused.problems, [])
       assert.deepStrictEqual(Array.from(paused.duplicates), [["nothing that was planned: worker stood still", 1]])
@@ -306,9 +306,9 @@ describe("chaos", () => {
         ...good,
         { tag: "cancelled", at: from - 50, key: "k" }
       ]],
-      ["more duplicates than a worker has slots", "6 duplicates of 5 slots of worker 0", [
+      ["more duplicates than a worker can hold", "8 duplicates of 7 that worker 0 could hold", [
         ...good.slice(0, 4),
-        ...Array.from({ length: 6 }, (_, n) => [
+        ...Array.from({ length: 8 }, (_, n) => [
           claim(n + 2, { attempt: n + 2, lost: n + 1, at: from + 4000 * (n + 1), startedAt: from + 4000 * (n + 1) }),
           ...body(n + 2, 4000 * (n + 1), 4000 * (n + 1) + 1)
         ]).flat()

@@ -507,7 +507,7 @@ describe("Stopping a worker", () => {
 
 describe("Claiming ahead", () => {
   const ahead = (concurrency: number, turn: number, run: number, times = 500) => {
-    const self = new Ahead(concurrency)
+    const self = new Ahead()
     for (let n = 0; n < times; n++) {
       self.observeTurn(turn)
       self.observeRuns(run, concurrency)
@@ -516,7 +516,7 @@ describe("Claiming ahead", () => {
   }
 
   it("does not happen before anything is known, nor where nothing takes time", () => {
-    assert.strictEqual(new Ahead(10).count, 0)
+    assert.strictEqual(new Ahead().count, 0)
     assert.strictEqual(ahead(10, 0, 0), 0)
     assert.strictEqual(ahead(10, 0, 1_000_000), 0)
     assert.strictEqual(ahead(10, 1_000_000, 0), 0)
@@ -538,8 +538,16 @@ describe("Claiming ahead", () => {
     assert.strictEqual(ahead(1, 10_000_000_000, 2_000_000), 2)
   })
 
+  it("is not misled by slow ones that end at one moment", () => {
+    const self = new Ahead()
+    self.observeTurn(1_000_000)
+    self.observeRuns(1_000_000_000, 1)
+    self.observeRuns(10_000, 9)
+    assert.strictEqual(self.count, 0)
+  })
+
   it("follows a change of the load within some turns", () => {
-    const self = new Ahead(1)
+    const self = new Ahead()
     for (let n = 0; n < 500; n++) {
       self.observeTurn(1_000_000)
       self.observeRuns(100_000, 1)
@@ -550,7 +558,7 @@ describe("Claiming ahead", () => {
   })
 
   it("begins anew after a guess that was wrong", () => {
-    const self = new Ahead(1)
+    const self = new Ahead()
     self.observeTurn(1_000_000)
     self.observeRuns(1000, 1)
     assert.isAbove(self.count, 0)

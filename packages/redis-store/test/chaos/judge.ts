@@ -11,7 +11,7 @@ import type { Ending } from "./book.ts"
 import { type Claim, type History, type Intent, isAccepted, isFinal, read, textOf } from "./history.ts"
 import { checkBeats, checkConcurrency, checkRate } from "./limits.ts"
 import { isOfOther } from "./plan.ts"
-import { errorTag, retries } from "./tasks.ts"
+import { brief, errorTag, retries } from "./tasks.ts"
 
 /** What an act has shown. */
 export interface Verdict {
@@ -24,7 +24,7 @@ export interface Verdict {
   readonly early: number
   /** Bodies that ran again though none of them had failed, by what allowed it. */
   readonly duplicates: ReadonlyMap<string, number>
-  /** So many bodies may run again after all that has happened: as many as the workers had slots that it hit. */
+  /** So many bodies may run again after all that has happened: as many as the workers could hold that it hit. */
   readonly bound: number
   /** Settlements that came too late, and were refused. */
   readonly refused: number
@@ -43,6 +43,9 @@ interface Cause {
 
 // both clocks count whole milliseconds
 const tick = 2
+
+// A worker claims ahead what it does in five milliseconds. It measures that, so it may be wrong by half.
+const aheadOf = (slots: number): number => Math.ceil(1.5 * 5 * slots / brief)
 
 /** Whether it is enough to make a worker lose leases, which are renewed three times before they end. */
 const mayLose = (lease: number) => ({ from, kind, to }: Happened): boolean => {
@@ -123,7 +126,8 @@ export const judge = (report: Report): Verdict => {
   const problem = (what: string): void => void problems.push(what)
   const { causeOf, pauses, planned } = causes(faults, history, lease)
   const duplicates = new Map<string, number>()
-  const repeated = new Map<Cause, Map<string, number>>()
+  const repeated = new Map<Cause, Map<string, Array<Claim>>>()
+  const most = slots + aheadOf(slots)
   let losses = 0
   let early = 0
 
@@ -131,10 +135,11 @@ export const judge = (report: Report): Verdict => {
   for (const { broke, name } of report.lives) if (broke !== undefined) problem(`${name} ended with ${broke}`)
   for (const key of report.leaked) problem(`left over: ${key}`)
 
-  const ranAgain = (kind: string, cause: Cause, { by }: Claim): void => {
+  const ranAgain = (kind: string, cause: Cause, claim: Claim): void => {
+    const { by } = claim
     duplicates.set(kind, (duplicates.get(kind) ?? 0) + 1)
-    const ofWorkers = repeated.get(cause) ?? new Map<string, number>()
-    repeated.set(cause, ofWorkers.set(by, (ofWorkers.get(by) ?? 0) + 1))
+    const ofWorkers = repeated.get(cause) ?? new Map<string, Array<Claim>>()
+    repeated.set(cause, ofWorkers.set(by, [...ofWorkers.get(by) ?? [], claim]))
   }
 
   /** A claim, and the next one of the same generation of a run. */
@@ -227,8 +232,12 @@ export const judge = (report: Report): Verdict => {
   checkConcurrency(claims, lease, problem)
   checkRate(claims, problem)
   for (const [{ from, kind, target }, ofWorkers] of repeated) {
-    for (const [by, n] of ofWorkers) {
-      if (n > slots) problem(`${n} duplicates of ${slots} slots of ${by}, after: ${kind} (${target}), at ${from}`)
+    for (const [by, all] of ofWorkers) {
+      if (all.length <= most) continue
+      const text = all.map((claim) => `${textOf(claim)}, begun at ${claim.begin}`).join("; ")
+      problem(
+        `${all.length} duplicates of ${most} that ${by} could hold, after: ${kind} (${target}), at ${from}: ${text}`
+      )
     }
   }
 
@@ -242,7 +251,7 @@ export const judge = (report: Report): Verdict => {
     losses,
     early,
     duplicates,
-    bound: [...planned, ...pauses].reduce((sum, { target }) => sum + slots * (target === "server" ? workers : 1), 0),
+    bound: [...planned, ...pauses].reduce((sum, { target }) => sum + most * (target === "server" ? workers : 1), 0),
     refused: claims.flatMap(({ settlements }) => settlements).filter(({ answer }) => answer === "Lost").length,
     other: judgeBuilds(report, history, begun, problem),
     problems

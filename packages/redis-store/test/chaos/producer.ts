@@ -10,7 +10,7 @@ import { RedisStore } from "@effect-docket/redis-store"
 import { DocketEngine } from "@effect-docket/runtime"
 import { Effect, Fiber, Layer, Random, Schedule } from "effect"
 import * as book from "./book.ts"
-import { Beat, beat, Flaky, Parts, Plain, Rated, retries, Serial, Works } from "./tasks.ts"
+import { Beat, beat, brief, Flaky, Parts, Plain, Rated, retries, Serial, Works } from "./tasks.ts"
 
 const [url = "", docket = "", name = "", seed = "", from = "", until = "", rate = "", file = ""] = process.argv.slice(2)
 
@@ -66,7 +66,7 @@ const one = Effect.fnUntraced(function*(n: number) {
   const key = `${name}-${n}`
   const pick = yield* Random.nextIntBetween(0, 11)
   // most are short; some take as long as a lease, so that one that lost its claim meets the one that has it
-  const millis = yield* n % 8 === 0 ? Random.nextIntBetween(1000, 5000) : Random.nextIntBetween(5, 400)
+  const millis = yield* n % 8 === 0 ? Random.nextIntBetween(1000, 5000) : Random.nextIntBetween(brief, 400)
   const after = (yield* Random.nextBoolean) ? 0 : yield* Random.nextIntBetween(100, 2500)
   if (pick < 4) {
     yield* addInsisting(key, after, n, (options) => Docket.add(Plain, { n, millis }, options))
@@ -78,7 +78,12 @@ const one = Effect.fnUntraced(function*(n: number) {
     yield* addInsisting(key, after, ends, (options) => Docket.add(Flaky, { n, until }, options))
   } else if (pick < 8) {
     const of = values[n % values.length]!
-    yield* addInsisting(key, after, n, (options) => Docket.add(Serial, { n, millis: millis % 500, of }, options))
+    yield* addInsisting(
+      key,
+      after,
+      n,
+      (options) => Docket.add(Serial, { n, millis: brief + millis % 480, of }, options)
+    )
   } else if (pick < 10) {
     yield* addInsisting(key, after, n, (options) => Docket.add(Rated, { n }, options))
   } else {

@@ -61,6 +61,9 @@ export class Rated extends Task.make("Rated", {
   ...shared
 }) {}
 
+/** How many milliseconds a body takes at least. */
+export const brief = 20
+
 /** From start to start of a beat. */
 export const beat = 400
 
@@ -92,8 +95,6 @@ export type Record = <A, E, R>(
   body: Effect.Effect<A, E, R>,
   gate?: string
 ) => Effect.Effect<A, E, R | Execution.CurrentExecution>
-
-const brief = 20
 
 const failsUntil = (until: number) =>
   Effect.flatMap(

@@ -19,7 +19,7 @@ import {
   Works,
   wrapped
 } from "./kit.ts"
-import { attach } from "./seam.ts"
+import { attach, exit } from "./seam.ts"
 
 const away = new DocketError.DocketError({
   operation: "turn",
@@ -39,7 +39,7 @@ const turning = (through: (turn: Turn, request: TurnRequest) => Turn) => (store:
 })
 
 /** The tests of this part. */
-export const outages = ({ isLive, passing, test }: Kit): void => {
+export const outages = ({ eventually, isLive, pass, passing, test }: Kit): void => {
   test("the first renewal fails → warning, retried, body once", () => {
     const lease = 2400
     const leases = leasesOf(lease)
@@ -230,6 +230,32 @@ export const outages = ({ isLive, passing, test }: Kit): void => {
       const run = yield* Docket.add(Work, { n: 1 })
       assert.strictEqual(yield* passing(run.await), 1)
       assert.deepStrictEqual(seen, [1])
+    }).pipe(Effect.provide(noting(seen).pipe(Layer.provideMerge(engine))))
+  })
+
+  test("the reply with claims comes when the lease is over → its worker does not begin what another has", () => {
+    const seen: Array<number> = []
+    const late = signal()
+    let held = 0
+    const engine = wrapped(
+      turning((turn) =>
+        Effect.tap(turn, ({ claimed }) => claimed.length > 0 && held++ === 0 ? late.await : Effect.void)
+      )
+    )
+    return Effect.gen(function*() {
+      const rival = yield* attach({ worker: "rival", tasks: new Map([["Work", 1]]) })
+      const run = yield* Docket.add(Work, { n: 1 })
+      yield* start(Works, { lease: 1000 })
+      yield* eventually(Effect.sync(() => held > 0))
+      const claim = yield* passing(rival.next)
+      assert.deepStrictEqual([claim.attempt, claim.lost], [2, 1])
+      // both clocks count whole milliseconds
+      yield* pass(2)
+      yield* late.open
+      yield* eventually(Effect.map(logged("Warn", "came too late"), (count) => count === 1))
+      assert.strictEqual(yield* rival.settle(claim, { _tag: "Completed", exit: exit(1) }), "Applied")
+      assert.strictEqual(yield* run.await, 1)
+      assert.deepStrictEqual(seen, [])
     }).pipe(Effect.provide(noting(seen).pipe(Layer.provideMerge(engine))))
   })
 }

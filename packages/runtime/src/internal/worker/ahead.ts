@@ -14,34 +14,33 @@ const weight = 0.2
 
 /** Observes turns and says how many runs to claim ahead. */
 export class Ahead {
-  readonly #concurrency: number
   #turn = 0
-  #run = Infinity
-
-  constructor(concurrency: number) {
-    this.#concurrency = concurrency
-  }
+  #busy = 0
+  #ended = 0
 
   /** A turn took that long. Times are in nanoseconds. */
   observeTurn(nanos: number): void {
     this.#turn += (nanos - this.#turn) * weight
   }
 
-  /** In that time, with all slots in use, so many runs ended: by Little's law the mean time of a run. */
+  /**
+   * Bodies ran for that long, one or several at a time, and so many ended: by Little's law, with all slots in use, the mean
+   * time of a run. That of many runs is no mean of such means, so both are summed up.
+   */
   observeRuns(nanos: number, ended: number): void {
-    const run = nanos * this.#concurrency / ended
-    this.#run = this.#run === Infinity ? run : this.#run + (run - this.#run) * weight
+    this.#busy = this.#busy * (1 - weight) + nanos
+    this.#ended = this.#ended * (1 - weight) + ended
   }
 
   /** What was known of runs is not true any more. */
   forget(): void {
-    this.#run = Infinity
+    this.#busy = 0
+    this.#ended = 0
   }
 
   get count(): number {
-    const { run, turn } = { run: this.#run, turn: this.#turn }
     // with a simulated clock nothing takes time, and nothing is claimed ahead
-    if (run <= 0 || run === Infinity || turn <= 0) return 0
-    return Math.min(maxAhead, Math.floor(this.#concurrency * Math.min(turn, maxWork) / run))
+    if (this.#busy <= 0 || this.#turn <= 0) return 0
+    return Math.min(maxAhead, Math.floor(this.#ended * Math.min(this.#turn, maxWork) / this.#busy))
   }
 }

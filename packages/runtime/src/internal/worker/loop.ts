@@ -84,6 +84,13 @@ interface Sent extends Settlement {
   readonly task: string
 }
 
+/** A run that was claimed, and has not begun. */
+interface Buffered {
+  readonly claim: Claim
+  /** The store gave it, or renewed it, at this time of the worker or later: so long at least its lease lasts from here. */
+  alive: number
+}
+
 /** What wakes the loop. */
 export class Signal {
   readonly latch = Latch.makeUnsafe()
@@ -107,13 +114,13 @@ export class Loop implements pipeline.Env {
   readonly #flows: ReadonlyMap<string, FlowProgram>
   readonly #session: WorkerSession
   readonly #active = new Map<string, Slot>()
-  readonly #ahead: Ahead
+  readonly #ahead = new Ahead()
   readonly #signal: Signal
   /** Open while there may be leases to renew. */
   readonly #holds = Latch.makeUnsafe()
   readonly #finished = new Map<string, number>()
   readonly #warned = new Set<string>()
-  #buffer: Array<Claim> = []
+  #buffer: Array<Buffered> = []
   #outbox: Array<Sent> = []
   /** Turns under way, and how many runs they ask for. */
   readonly #turns = new Set<Fiber.Fiber<void>>()
@@ -134,8 +141,10 @@ export class Loop implements pipeline.Env {
   #unrenewed = false
   /** It has said that the store is away, and not that it is back. */
   #saidAway = false
+  /** How many bodies have ended since the last look at it, how long there were any, and since when there are. */
   #ended = 0
-  #turnedAt = 0
+  #busy = 0
+  #busySince = 0
   #steps = 0
 
   constructor(
@@ -154,7 +163,6 @@ export class Loop implements pipeline.Env {
     this.#settings = settings
     this.#programs = programs
     this.#flows = flows
-    this.#ahead = new Ahead(settings.concurrency)
   }
 
   /** How many bodies run. */
@@ -199,7 +207,10 @@ export class Loop implements pipeline.Env {
     slot.timer?.interruptUnsafe()
     this.#active.delete(slot.claim.token)
     if (slot.claim.thread?.between === true) this.#between--
-    else this.#ended++
+    else {
+      this.#ended++
+      if (this.#bodies === 0) this.#busy += this.#nanos() - this.#busySince
+    }
     if (settlement === undefined) {
       slot.program.metrics("lost", 1)
       // the store does not know that the slot is free
@@ -311,13 +322,7 @@ export class Loop implements pipeline.Env {
     return Effect.suspend(() => {
       const settle = this.#outbox
       const begun = this.#nanos()
-      // fast ones have all ended by now
-      const saturated = this.#bodies + this.#ended >= this.#settings.concurrency
-      if (this.#ended > 0 && (saturated || this.#buffer.length > 0)) {
-        this.#ahead.observeRuns(begun - this.#turnedAt, this.#ended)
-      }
-      this.#ended = 0
-      this.#turnedAt = begun
+      this.#observe(begun)
       const capacity = this.#stopping ? 0 : this.#capacity()
       this.#asked += capacity
       this.#signal.dirty = false
@@ -334,8 +339,8 @@ export class Loop implements pipeline.Env {
           this.#asked -= capacity
           const ended = this.#nanos()
           this.#ahead.observeTurn(ended - begun)
-          this.#turnedAt = ended
-          return this.#take(reply, settle, capacity)
+          this.#observe(ended)
+          return this.#take(reply, settle, capacity, begun / 1_000_000)
         },
         onFailure: (error) => {
           this.#asked -= capacity
@@ -343,6 +348,18 @@ export class Loop implements pipeline.Env {
         }
       })
     })
+  }
+
+  /** How long bodies take. */
+  #observe(now: number): void {
+    if (this.#ended === 0) return
+    if (this.#bodies > 0) {
+      this.#busy += now - this.#busySince
+      this.#busySince = now
+    }
+    this.#ahead.observeRuns(this.#busy, this.#ended)
+    this.#ended = 0
+    this.#busy = 0
   }
 
   #capacity(): number {
@@ -378,13 +395,14 @@ export class Loop implements pipeline.Env {
     return limit - under - (this.#finished.get(task) ?? 0)
   }
 
-  #take(reply: TurnReply, settle: ReadonlyArray<Sent>, capacity: number): Effect.Effect<void> {
+  /** `asked`: when, by the time of the worker. */
+  #take(reply: TurnReply, settle: ReadonlyArray<Sent>, capacity: number, asked: number): Effect.Effect<void> {
     this.#steps++
     this.#offset = reply.now - this.millis()
     let between = 0
     for (const claim of reply.claimed) {
       if (claim.thread?.between === true) between++
-      else this.#buffer.push(claim)
+      else this.#buffer.push({ claim, alive: asked })
     }
     this.#more = capacity > 0 && reply.claimed.length - between >= capacity
     const messages: Array<Effect.Effect<void>> = []
@@ -408,7 +426,7 @@ export class Loop implements pipeline.Env {
     if (this.#stopping) this.#releaseBuffer()
     if (between > 0) {
       for (const claim of reply.claimed) {
-        if (claim.thread?.between === true) this.#begin(claim)
+        if (claim.thread?.between === true) this.#begin({ claim, alive: asked })
       }
       // there may be more of them
       this.#signal.dirty = true
@@ -463,25 +481,29 @@ export class Loop implements pipeline.Env {
     if (this.#starting) return
     this.#starting = true
     while (this.#bodies < this.#settings.concurrency) {
-      const claim = this.#buffer.shift()
-      if (claim === undefined) break
-      const limit = this.#settings.limits?.get(claim.task)
-      if (limit !== undefined && this.#left(claim.task, limit) <= 0) this.#release(claim)
-      else this.#begin(claim)
+      const buffered = this.#buffer.shift()
+      if (buffered === undefined) break
+      const { task } = buffered.claim
+      const limit = this.#settings.limits?.get(task)
+      if (limit !== undefined && this.#left(task, limit) <= 0) this.#release(buffered.claim)
+      else this.#begin(buffered)
       if (this.#mayOverlap) this.#launch()
     }
     this.#starting = false
   }
 
-  #begin(claim: Claim): void {
+  #begin({ alive, claim }: Buffered): void {
     const { thread } = claim
     const program = thread?.between === true ? this.#flows.get(idOf(thread))!.program : this.#programs.get(claim.task)!
     const now = this.millis()
+    // the process or the store stood still meanwhile: somebody else may have it by now
+    if (now - alive >= this.#settings.lease) return this.#release(claim)
     const slot = new Slot(claim, program, now)
     program.metrics("started", 1)
     program.metrics("punctuality", Math.max(0, claim.startedAt - claim.due) / 1000)
     this.#active.set(claim.token, slot)
     if (thread?.between === true) this.#between++
+    else if (this.#bodies === 1) this.#busySince = this.#nanos()
     const { timeout } = program.options
     if (timeout !== undefined) {
       slot.limit = timeout
@@ -510,10 +532,10 @@ export class Loop implements pipeline.Env {
   #cancel(token: string): void {
     const slot = this.#active.get(token)
     if (slot !== undefined) return slot.stop("Cancelled")
-    const index = this.#buffer.findIndex((claim) => claim.token === token)
+    const index = this.#buffer.findIndex(({ claim }) => claim.token === token)
     if (index === -1) return
-    const [claim] = this.#buffer.splice(index, 1)
-    this.#outbox.push({ ...fenceOf(claim!), task: claim!.task, change: { _tag: "Cancelled" }, successor: undefined })
+    const { claim } = this.#buffer.splice(index, 1)[0]!
+    this.#outbox.push({ ...fenceOf(claim), task: claim.task, change: { _tag: "Cancelled" }, successor: undefined })
   }
 
   #release(claim: Claim): void {
@@ -526,7 +548,7 @@ export class Loop implements pipeline.Env {
 
   #releaseBuffer(): void {
     // the last one first: each goes before all others, so that they end up in their order
-    for (const claim of this.#buffer.toReversed()) this.#release(claim)
+    for (const { claim } of this.#buffer.toReversed()) this.#release(claim)
     this.#buffer = []
     this.#signal.latch.openUnsafe()
   }
@@ -539,7 +561,8 @@ export class Loop implements pipeline.Env {
   get renew(): Effect.Effect<never> {
     const { lease } = this.#settings
     const once = Effect.suspend(() => {
-      const claims = this.#buffer.slice()
+      const asked = this.millis()
+      const claims = this.#buffer.map(({ claim }) => claim)
       // one that was replaced, too: its body keeps the slot that a gate gave it
       for (const slot of this.#active.values()) claims.push(slot.claim)
       if (claims.length === 0) {
@@ -548,7 +571,7 @@ export class Loop implements pipeline.Env {
         return this.#sayBack
       }
       return Effect.flatMap(Effect.catchDefect(this.#session.renew(claims.map(fenceOf)), asUnavailable), (answers) => {
-        for (const [index, answer] of answers.entries()) this.#hear(claims[index]!, answer)
+        for (const [index, answer] of answers.entries()) this.#hear(claims[index]!, answer, asked)
         this.#signal.latch.openUnsafe()
         this.#unrenewed = false
         return this.#sayBack
@@ -568,12 +591,14 @@ export class Loop implements pipeline.Env {
     )
   }
 
-  #hear(claim: Claim, answer: Renewed): void {
-    if (answer === "Renewed") return
-    if (answer === "Cancelled") return this.#cancel(claim.token)
-    const slot = this.#active.get(claim.token)
-    if (slot === undefined) {
-      this.#buffer = this.#buffer.filter((buffered) => buffered.token !== claim.token)
+  #hear({ token }: Claim, answer: Renewed, asked: number): void {
+    if (answer === "Cancelled") return this.#cancel(token)
+    const slot = this.#active.get(token)
+    if (answer === "Renewed") {
+      const buffered = slot === undefined ? this.#buffer.find(({ claim }) => claim.token === token) : undefined
+      if (buffered !== undefined) buffered.alive = asked
+    } else if (slot === undefined) {
+      this.#buffer = this.#buffer.filter(({ claim }) => claim.token !== token)
       // the store does not know that there is room again
       this.#signal.dirty = true
     } else if (answer === "Replaced") slot.replaced = true
