@@ -127,6 +127,22 @@ export const flows: ReadonlyArray<Mutation> = [
     noticedBy: unit(limits, "a cancel of a step undoes")
   },
   {
+    id: "flows/retried-all-at-once",
+    file: interpret,
+    find: "let room = window - underWay",
+    replace: "let room = at.n",
+    breaks: "a redrive has more members run at once than the fan-out allows",
+    noticedBy: onMemory("a gather with few at once whose flow ran out of time is redriven")
+  },
+  {
+    id: "flows/retry-counts-failures-to-come",
+    file: interpret,
+    find: "const failed = said - (at.ahead?.failed ?? 0)",
+    replace: "const failed = said",
+    breaks: "a redriven gather fails because of members that are still to be tried again",
+    noticedBy: onMemory("a gather of 1,200 that failed is redriven")
+  },
+  {
     id: "flows/over-one-early",
     file: gather,
     find: "succeeded + failed >= n) return",

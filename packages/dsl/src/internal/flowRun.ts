@@ -54,6 +54,8 @@ export type At =
     readonly since?: number | undefined
     /** Members from this one on are to be tried again if they did not succeed. */
     readonly retry?: number | undefined
+    /** How many of those are known to have succeeded or failed before. */
+    readonly ahead?: { readonly succeeded: number; readonly failed: number } | undefined
   }
   /** It begins again, with its first input. */
   | { readonly t: "restart" }
@@ -168,7 +170,8 @@ export const redriven = (flow: Graph, stored: EncodedThread): EncodedThread => {
     const [node] = flow.at(path)
     return [path, node._tag === "Deadline" ? node.limit : 0] as const // all limits are those of such nodes
   }))
-  const next: At = at.t === "fan" ? { ...at, retry: 0 } : at.t === "drain" ? { ...at.fan, retry: 0 } : at
+  const fan = at.t === "drain" ? at.fan : at
+  const next: At = fan.t === "fan" ? { ...fan, retry: 0, ahead: undefined } : fan
   return thread(flow, { ...state, at: next, trail: { ...trail, limits }, isNew: true })
 }
 

@@ -684,6 +684,50 @@ export const flows = ({ drain, eventually, isLive, pass, passing, test }: Kit): 
     }).pipe(Effect.provide(layer))
   })
 
+  test("a gather with few at once whose flow ran out of time is redriven → as few at once, until all have succeeded", () => {
+    let broken = true
+    let [running, most] = [0, 0]
+    const { count, layer } = tasks({
+      work: (n) => {
+        if (broken) return n < 9 ? Effect.fail(new Boom({ n })) : Effect.never
+        most = Math.max(most, ++running)
+        // those that fail again do not count as those that are still to come
+        const body = Effect.andThen(
+          Effect.sleep(5),
+          n === 4 && count("Work") < 25 ? Effect.fail(new Boom({ n })) : Effect.void
+        )
+        return Effect.ensuring(body, Effect.sync(() => running--))
+      }
+    })
+    const fan = Flow.forEach(Work, { policy: Gather.allSettled, concurrency: 4, deadline: "1 hour" })
+    const Limited = Flow.make("Limited", Split.pipe(fan, Flow.deadline(patience), Flow.andThen(Report, joined)))
+    return Effect.gen(function*() {
+      const execution = yield* Docket.start(Limited, { n: 14 }, { key: "k" })
+      const worker = yield* start(All, { flows: [Limited] })
+      assert.strictEqual(reason(yield* passing(Effect.exit(execution.await))), "Timeout")
+      yield* worker.stop
+      const before = count("Work")
+      if (!isLive) assert.strictEqual(before, 12)
+      broken = false
+      const again = Effect.gen(function*() {
+        assert.strictEqual(yield* Docket.redrive(Limited), 1)
+        yield* drain(All, { flows: [Limited], concurrency: 14 })
+        return yield* Effect.exit(Option.getOrThrow(yield* Docket.get(Limited, "k")).await)
+      })
+      // a slow machine may run out of time again
+      const exit = yield* Effect.repeat(again, { until: Exit.isSuccess })
+      assert.match(
+        String(Exit.isSuccess(exit) && exit.value),
+        /^AllSettled: 0=0 1=1 2=2 3=3 4(=4|Failed) 5=5 .* 13=13$/
+      )
+      if (!isLive) {
+        assert.deepStrictEqual([most, count("Work") - before], [4, 14])
+        assert.include(String(Exit.isSuccess(exit) && exit.value), "4Failed")
+      }
+      assert.isAtMost(most, 4)
+    }).pipe(Effect.provide(layer))
+  })
+
   test("a flow whose compensations ran is redriven → it begins again", () => {
     let broken = true
     const { layer, seen } = tasks({ other: (n) => broken ? Effect.fail(new Boom({ n })) : Effect.void })

@@ -37,6 +37,26 @@ export const ruleOf = (node: Fan, n: number, next: number): Rule => {
   return { ...bounds(node, n), ended: next < n ? next - Math.floor(window / 2) : n }
 }
 
+/**
+ * When it goes on while members are tried again, those from `retry` on still to come, of which so many are known (`ahead`):
+ * at once, or when half of those that may run at once have ended.
+ */
+export const retryRuleOf = (
+  node: Fan,
+  n: number,
+  retry: number,
+  ahead: { readonly succeeded: number; readonly failed: number },
+  atOnce: boolean
+): Rule => {
+  const { failed, succeeded } = bounds(node, n)
+  const window = node._tag === "ForEach" ? node.concurrency ?? n : n
+  return {
+    succeeded,
+    failed: failed + ahead.failed,
+    ended: atOnce ? 0 : retry + ahead.succeeded + ahead.failed - Math.floor(window / 2)
+  }
+}
+
 /** Why the gather is over; `undefined` if it is not. */
 export const verdictOf = (
   node: Fan,

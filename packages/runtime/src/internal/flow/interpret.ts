@@ -20,7 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type { Change, Claim, ClaimedThread, Destination } from "../../DocketStore.ts"
-import { type Fan, type Rule, ruleOf, verdictOf } from "./gather.ts"
+import { type Fan, retryRuleOf, type Rule, ruleOf, verdictOf } from "./gather.ts"
 import {
   type AtFan,
   buildMembers,
@@ -412,12 +412,16 @@ const gather = (run: Run, at: AtFan, happened: Happened): Answer => {
       )
     }
   }
-  if (at.retry !== undefined) return retryMembers(run, at, node)
+  if (at.retry !== undefined && at.ahead === undefined) return retryMembers(run, at, node)
   if (at.next === 0 && happened._tag === "Came") return spreadMore(run, at, node, 0)
   // of one that has added nobody, what the gather before it has heard is known
-  const { failed, succeeded } = at.next > 0 && thread.gathered || { failed: 0, succeeded: 0 }
+  const { failed: said, succeeded } = at.next > 0 && thread.gathered || { failed: 0, succeeded: 0 }
+  // of those that are still to be tried again, it does not count that they failed before
+  const failed = said - (at.ahead?.failed ?? 0)
   const why = verdictOf(node, at.n, succeeded, failed, happened._tag === "Expired")
-  if (why === undefined) return spreadMore(run, at, node, succeeded + failed)
+  if (why === undefined) {
+    return at.retry === undefined ? spreadMore(run, at, node, succeeded + failed) : retryMembers(run, at, node)
+  }
   const isOpen = succeeded + failed < at.n
   const cancels = isOpen && (node._tag === "All" || (node._tag === "ForEach" && node.onRelease === "cancelRest"))
   const over = { id: at.id, n: at.n, why, at: run.now }
@@ -455,30 +459,67 @@ const spreadMore = (run: Run, at: AtFan, node: Fan, ended: number): Answer =>
   })
 
 /**
- * Adds the members that have not succeeded once more, some with each settlement, and then waits for them. A worker whose claim
- * is over writes none, when others have long heard how they ended.
+ * Adds the members that have not succeeded once more, up to as many as may run at once, some with each settlement. A worker
+ * whose claim is over writes none, when others have long heard how they ended.
  */
-const retryMembers = (run: Run, { retry = 0, until: _until, ...at }: AtFan, node: Fan): Answer =>
+const retryMembers = (run: Run, before: AtFan, node: Fan): Answer =>
   Effect.gen(function*() {
-    const { root, trail } = run.state
-    const signal = yield* valueAt(run.world, at.from, { root, until: at.p })
-    const fan = { path: at.p, node, members: signal._tag === "Value" ? membersOf(node, signal.value) : [] }
-    let from = retry
-    let members: ReadonlyArray<Docket.EncodedAddition> = []
-    while (from < at.next && members.length === 0) {
-      const to = Math.min(at.next, from + chunk)
-      const known = yield* run.world.members(at.id, from, to)
-      members = (yield* buildMembers(run, fan, from, to))
-        .filter((_, offset) => known[offset]?._tag !== "Done")
-        .map((addition): Docket.EncodedAddition => ({ ...addition, onExisting: "replace" }))
-      from = to
+    const { state: { root, trail }, thread: { gathered }, world } = run
+    const at = before.ahead === undefined ? yield* beginRetry(run, before, node) : before
+    let { retry = 0, ahead = { succeeded: 0, failed: 0 } } = at
+    const ended = before.ahead === undefined || gathered === undefined ? ahead : gathered
+    const window = node._tag === "ForEach" ? node.concurrency ?? at.n : at.n
+    const underWay = retry - (ended.succeeded + ended.failed - ahead.succeeded - ahead.failed)
+    const signal = yield* valueAt(world, at.from, { root, until: at.p })
+    const fan = {
+      path: at.p,
+      node,
+      members: signal._tag === "Value" ? membersOf(node, signal.value) : [],
+      since: at.since
     }
-    if (from < at.next) {
-      return goOn(run, { ...at, retry: from }, trail, { _tag: "Between", due: { after: 0 } }, { members })
+    const members: Array<Docket.EncodedAddition> = []
+    let room = window - underWay
+    while (retry < at.next && room > 0 && members.length === 0) {
+      const from = retry
+      const to = Math.min(at.next, from + Math.min(chunk, Math.max(room, together)))
+      const known = yield* world.members(at.id, from, to)
+      const additions = yield* buildMembers(run, fan, from, to)
+      for (; retry < to && room > 0; retry++) {
+        const member = known[retry - from]
+        if (member?._tag === "Done") {
+          ahead = { ...ahead, succeeded: ahead.succeeded - 1 }
+          continue
+        }
+        if (member !== undefined) ahead = { ...ahead, failed: ahead.failed - 1 }
+        members.push({ ...additions[retry - from]!, onExisting: "replace" })
+        room--
+      }
+    }
+    const isOver = retry === at.next
+    const { retry: _retry, ahead: _ahead, ...after } = at
+    const next: AtFan = isOver ? after : { ...at, retry, ahead }
+    const rule = isOver ? ruleOf(node, at.n, at.next) : retryRuleOf(node, at.n, retry, ahead, room > 0)
+    return goOn(run, next, trail, waitFor(at.id, rule), { members, until: at.until })
+  })
+
+/** Where members begin to be tried again: its limit begins anew, and how many are known is counted. */
+const beginRetry = (run: Run, { until: _, ...at }: AtFan, node: Fan): Effect.Effect<AtFan, DocketError.DocketError> =>
+  Effect.gen(function*() {
+    const ahead = { succeeded: 0, failed: 0 }
+    for (let from = 0; from < at.next; from += chunk) {
+      for (const member of yield* run.world.members(at.id, from, Math.min(at.next, from + chunk))) {
+        if (member?._tag === "Done") ahead.succeeded++
+        else if (member !== undefined) ahead.failed++
+      }
     }
     const until = node._tag === "ForEach" && node.deadline !== undefined ? run.now + node.deadline : undefined
-    const next: AtFan = { ...at, ...until !== undefined && { until }, ...at.since !== undefined && { since: run.now } }
-    return goOn(run, next, trail, waitFor(at.id, ruleOf(node, at.n, at.next)), { members, until })
+    return {
+      ...at,
+      retry: 0,
+      ahead,
+      ...until !== undefined && { until },
+      ...at.since !== undefined && { since: run.now }
+    }
   })
 
 /** Ends a gather with a failure or a cancel: when its members have ended, and not before, what they did is undone. */
