@@ -466,7 +466,8 @@ const retryMembers = (run: Run, before: AtFan, node: Fan): Answer =>
   Effect.gen(function*() {
     const { state: { root, trail }, thread: { gathered }, world } = run
     const at = before.ahead === undefined ? yield* beginRetry(run, before, node) : before
-    let { retry = 0, ahead = { succeeded: 0, failed: 0 } } = at
+    let { retry = 0 } = at
+    const ahead = { succeeded: 0, failed: 0, ...at.ahead }
     const ended = before.ahead === undefined || gathered === undefined ? ahead : gathered
     const window = node._tag === "ForEach" ? node.concurrency ?? at.n : at.n
     const underWay = retry - (ended.succeeded + ended.failed - ahead.succeeded - ahead.failed)
@@ -487,10 +488,10 @@ const retryMembers = (run: Run, before: AtFan, node: Fan): Answer =>
       for (; retry < to && room > 0; retry++) {
         const member = known[retry - from]
         if (member?._tag === "Done") {
-          ahead = { ...ahead, succeeded: ahead.succeeded - 1 }
+          ahead.succeeded--
           continue
         }
-        if (member !== undefined) ahead = { ...ahead, failed: ahead.failed - 1 }
+        if (member !== undefined) ahead.failed--
         members.push({ ...additions[retry - from]!, onExisting: "replace" })
         room--
       }
@@ -503,7 +504,11 @@ const retryMembers = (run: Run, before: AtFan, node: Fan): Answer =>
   })
 
 /** Where members begin to be tried again: its limit begins anew, and how many are known is counted. */
-const beginRetry = (run: Run, { until: _, ...at }: AtFan, node: Fan): Effect.Effect<AtFan, DocketError.DocketError> =>
+const beginRetry = (
+  run: Run,
+  { until: _until, ...at }: AtFan,
+  node: Fan
+): Effect.Effect<AtFan, DocketError.DocketError> =>
   Effect.gen(function*() {
     const ahead = { succeeded: 0, failed: 0 }
     for (let from = 0; from < at.next; from += chunk) {
