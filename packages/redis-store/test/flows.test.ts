@@ -173,6 +173,20 @@ class Checkout extends Flow.make(
 ) {}
 
 // ---------------------------------------------------------------------------------------------------------------------
+// many members
+// ---------------------------------------------------------------------------------------------------------------------
+
+class Page extends Task.make("Page", { payload: Schema.Int, success: Schema.String }) {}
+class Bind extends Task.make("Bind", { payload: { letters: Schema.Int }, success: Schema.Int }) {}
+class Press extends TaskGroup.make(Page, Bind) {}
+
+const book = Flow.input(Schema.Int).pipe(
+  Flow.forEach(Page, { items: range }),
+  Flow.andThen(Bind, (pages) => ({ letters: pages.reduce((sum, page) => sum + page.length, 0) }))
+)
+class Book extends Flow.make("Book", book) {}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // on servers
 // ---------------------------------------------------------------------------------------------------------------------
 
@@ -284,6 +298,23 @@ const suite = (name: string, url: Effect.Effect<string>): void => {
       }).pipe(on(live.pipe(Layer.provideMerge(Shop.client))))
     })
 
+    it.live(
+      "10,000 members with 3 MB of results, where no message may have more than 1 MB → joined, with all of them",
+      () =>
+        Effect.gen(function*() {
+          const run = yield* Docket.start(Book, 10_000)
+          yield* Worker.runUntilIdle(Press, { flows: [Book], concurrency: 100 })
+          assert.strictEqual(yield* run.await, 3_000_000)
+          assert.deepStrictEqual(yield* Docket.counts, [])
+        }).pipe(on(
+          Press.toLayer({
+            Page: (n) => Effect.succeed(String(n % 10).repeat(300)),
+            Bind: ({ letters }) => Effect.succeed(letters)
+          }).pipe(Layer.provideMerge(Press.client))
+        )),
+      60_000
+    )
+
     it.live("two workers, one of them without the flow: it goes on between them", () => {
       const undone: Array<string> = []
       const live = Shop.toLayer({
@@ -305,8 +336,10 @@ const suite = (name: string, url: Effect.Effect<string>): void => {
   })
 }
 
-const server = servers.shared(servers.start())
-const cluster = servers.shared(servers.cluster)
+/** A server that takes no message of more than 1 MB, the least that can be asked for. */
+const limit = ({ admin }: servers.Server) => servers.command(() => admin.config("SET", "proto-max-bulk-len", "1mb"))
+const server = servers.shared(Effect.tap(servers.start(), limit))
+const cluster = servers.shared(Effect.tap(servers.cluster, ({ nodes }) => Effect.forEach(nodes, limit)))
 
 suite("a single server", Effect.map(server, ({ url }) => url))
 suite("a cluster", Effect.map(cluster, ({ url }) => url))
