@@ -129,7 +129,7 @@ export const flows: ReadonlyArray<Mutation> = [
   {
     id: "flows/retried-all-at-once",
     file: interpret,
-    find: "let room = window - underWay",
+    find: "let room = windowOf(node, at.n) - underWay",
     replace: "let room = at.n",
     breaks: "a redrive has more members run at once than the fan-out allows",
     noticedBy: onMemory("a gather with few at once whose flow ran out of time is redriven")

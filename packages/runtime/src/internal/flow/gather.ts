@@ -13,6 +13,9 @@ export interface Rule {
   readonly ended: number
 }
 
+/** How many of `n` members may be under way at once. */
+export const windowOf = (node: Fan, n: number): number => node._tag === "ForEach" ? node.concurrency ?? n : n
+
 /** How many have to succeed, and how many may not. */
 const bounds = (node: Fan, n: number): { readonly succeeded: number; readonly failed: number } => {
   if (node._tag === "All") return { succeeded: n, failed: 1 }
@@ -32,10 +35,10 @@ const bounds = (node: Fan, n: number): { readonly succeeded: number; readonly fa
  * When it goes on, of `n` members of which `next` have been added. With a limit on how many run at once it adds more when
  * half of them have ended.
  */
-export const ruleOf = (node: Fan, n: number, next: number): Rule => {
-  const window = node._tag === "ForEach" ? node.concurrency ?? n : n
-  return { ...bounds(node, n), ended: next < n ? next - Math.floor(window / 2) : n }
-}
+export const ruleOf = (node: Fan, n: number, next: number): Rule => ({
+  ...bounds(node, n),
+  ended: next < n ? next - Math.floor(windowOf(node, n) / 2) : n
+})
 
 /**
  * When it goes on while members are tried again, those from `retry` on still to come, of which so many are known (`ahead`):
@@ -49,11 +52,10 @@ export const retryRuleOf = (
   atOnce: boolean
 ): Rule => {
   const { failed, succeeded } = bounds(node, n)
-  const window = node._tag === "ForEach" ? node.concurrency ?? n : n
   return {
     succeeded,
     failed: failed + ahead.failed,
-    ended: atOnce ? 0 : retry + ahead.succeeded + ahead.failed - Math.floor(window / 2)
+    ended: atOnce ? 0 : retry + ahead.succeeded + ahead.failed - Math.floor(windowOf(node, n) / 2)
   }
 }
 

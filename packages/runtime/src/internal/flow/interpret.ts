@@ -20,7 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type { Change, Claim, ClaimedThread, Destination } from "../../DocketStore.ts"
-import { type Fan, retryRuleOf, type Rule, ruleOf, verdictOf } from "./gather.ts"
+import { type Fan, retryRuleOf, type Rule, ruleOf, verdictOf, windowOf } from "./gather.ts"
 import {
   type AtFan,
   buildMembers,
@@ -448,8 +448,7 @@ const gather = (run: Run, at: AtFan, happened: Happened): Answer => {
 const spreadMore = (run: Run, at: AtFan, node: Fan, ended: number): Answer =>
   Effect.gen(function*() {
     const { root, trail } = run.state
-    const window = node._tag === "ForEach" ? node.concurrency ?? at.n : at.n
-    const next = Math.max(at.next, Math.min(at.n, ended + window))
+    const next = Math.max(at.next, Math.min(at.n, ended + windowOf(node, at.n)))
     if (next > at.next) {
       const signal = yield* valueAt(run.world, at.from, { root, until: at.p })
       const members = signal._tag === "Value" ? membersOf(node, signal.value) : []
@@ -469,7 +468,6 @@ const retryMembers = (run: Run, before: AtFan, node: Fan): Answer =>
     let { retry = 0 } = at
     const ahead = { succeeded: 0, failed: 0, ...at.ahead }
     const ended = before.ahead === undefined || gathered === undefined ? ahead : gathered
-    const window = node._tag === "ForEach" ? node.concurrency ?? at.n : at.n
     const underWay = retry - (ended.succeeded + ended.failed - ahead.succeeded - ahead.failed)
     const signal = yield* valueAt(world, at.from, { root, until: at.p })
     const fan = {
@@ -479,7 +477,7 @@ const retryMembers = (run: Run, before: AtFan, node: Fan): Answer =>
       since: at.since
     }
     const members: Array<Docket.EncodedAddition> = []
-    let room = window - underWay
+    let room = windowOf(node, at.n) - underWay
     while (retry < at.next && room > 0 && members.length === 0) {
       const from = retry
       const to = Math.min(at.next, from + Math.min(chunk, Math.max(room, together)))
