@@ -81,8 +81,8 @@ export const flows: ReadonlyArray<Mutation> = [
   {
     id: "flows/one-member-too-many",
     file: interpret,
-    find: "Math.min(at.n, ended + window)",
-    replace: "Math.min(at.n, ended + window + 1)",
+    find: "Math.min(at.n, ended + windowOf(node, at.n))",
+    replace: "Math.min(at.n, ended + windowOf(node, at.n) + 1)",
     breaks: "one member more than the concurrency of the fan-out",
     noticedBy: onMemory("concurrency of a fan-out")
   },
