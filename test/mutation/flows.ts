@@ -137,7 +137,7 @@ export const flows: ReadonlyArray<Mutation> = [
   {
     id: "flows/retry-counts-failures-to-come",
     file: interpret,
-    find: "const failed = said - (at.ahead?.failed ?? 0)",
+    find: "const failed = said - (at.retry === undefined ? 0 : at.ahead?.failed ?? 0)",
     replace: "const failed = said",
     breaks: "a redriven gather fails because of members that are still to be tried again",
     noticedBy: onMemory("a gather of 1,200 that failed is redriven")

@@ -417,7 +417,7 @@ const gather = (run: Run, at: AtFan, happened: Happened): Answer => {
   // of one that has added nobody, what the gather before it has heard is known
   const { failed: said, succeeded } = at.next > 0 && thread.gathered || { failed: 0, succeeded: 0 }
   // of those that are still to be tried again, it does not count that they failed before
-  const failed = said - (at.ahead?.failed ?? 0)
+  const failed = said - (at.retry === undefined ? 0 : at.ahead?.failed ?? 0)
   const why = verdictOf(node, at.n, succeeded, failed, happened._tag === "Expired")
   if (why === undefined) {
     return at.retry === undefined ? spreadMore(run, at, node, succeeded + failed) : retryMembers(run, at, node)
@@ -509,7 +509,8 @@ const beginRetry = (
 ): Effect.Effect<AtFan, DocketError.DocketError> =>
   Effect.gen(function*() {
     const ahead = { succeeded: 0, failed: 0 }
-    for (let from = 0; from < at.next; from += chunk) {
+    // a build before this one may have begun
+    for (let from = at.retry ?? 0; from < at.next; from += chunk) {
       for (const member of yield* run.world.members(at.id, from, Math.min(at.next, from + chunk))) {
         if (member?._tag === "Done") ahead.succeeded++
         else if (member !== undefined) ahead.failed++
@@ -518,7 +519,6 @@ const beginRetry = (
     const until = node._tag === "ForEach" && node.deadline !== undefined ? run.now + node.deadline : undefined
     return {
       ...at,
-      retry: 0,
       ahead,
       ...until !== undefined && { until },
       ...at.since !== undefined && { since: run.now }

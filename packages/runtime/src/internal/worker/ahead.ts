@@ -23,10 +23,7 @@ export class Ahead {
     this.#turn += (nanos - this.#turn) * weight
   }
 
-  /**
-   * Bodies ran for that long, one or several at a time, and so many ended: by Little's law, with all slots in use, the mean
-   * time of a run. That of many runs is no mean of such means, so both are summed up.
-   */
+  /** Bodies ran for that long, one or several at a time, and so many ended. The rate is no mean of rates: both are summed up. */
   observeRuns(nanos: number, ended: number): void {
     this.#busy = this.#busy * (1 - weight) + nanos
     this.#ended = this.#ended * (1 - weight) + ended

@@ -350,7 +350,7 @@ export class Loop implements pipeline.Env {
     })
   }
 
-  /** How long bodies take. */
+  /** How many bodies end in the time that any run. */
   #observe(now: number): void {
     if (this.#ended === 0) return
     if (this.#bodies > 0) {
